@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `cgmigrate`: answers what needs no library at once, and hands the rest to `migrator.cli`.
+
+Start-up time is a feature: `--version` and the `translate` filter import nothing heavy.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        from migrator import __version__  # noqa: PLC0415 - late
+
+        sys.stdout.write(f"cgmigrate {__version__}\n")
+        sys.exit(0)
+    from migrator.cli import run  # noqa: PLC0415 - late: typer takes 100 ms
+
+    sys.exit(run(arguments))
+
+
+if __name__ == "__main__":
+    main()

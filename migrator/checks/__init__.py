@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks: pure functions from facts to findings, all in one dict.
+
+A check looks at facts only, never at the node, and never raises: what is unknown is judged as unknown.
+"""
+
+from __future__ import annotations
+
+from migrator.checks import configuration, containerd, drivers, leftovers, node, services, workloads
+from migrator.checks.base import Check
+from migrator.facts.model import Facts
+from migrator.findings import Finding, Severity
+
+CHECKS: dict[str, Check] = {
+    check.id: check
+    for check in (
+        *node.CHECKS,
+        *services.CHECKS,
+        *drivers.CHECKS,
+        *configuration.CHECKS,
+        *containerd.CHECKS,
+        *leftovers.CHECKS,
+        *workloads.CHECKS,
+    )
+}
+"""Every finding an audit can make, by id; an id is stable and never used again for something else."""
+
+_ORDER = tuple(Severity)
+
+
+def run_checks(facts: Facts) -> tuple[Finding, ...]:
+    """Return all findings about a node: blockers, warnings, information; in the registry's order within each."""
+    found = (finding for check in CHECKS.values() for finding in check.find(facts))
+    return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))

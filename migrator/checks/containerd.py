@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of containerd's configuration: its versions, plugins, handlers and imports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from migrator.checks.base import BLOCKER, INFO, WARNING, Check, command, version
+from migrator.facts.model import Facts, Handler
+from migrator.findings import Finding
+
+CRI_PLUGINS = frozenset({"cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"})
+"""Names under which containerd's CRI plugin can be disabled, over its configuration versions (failure-modes 2.2)."""
+
+
+def containerd_config_version_missing(facts: Facts) -> Iterator[Finding]:
+    """Find a containerd configuration that is read as version 1."""
+    runtime = facts.runtime
+    present = any(each.present and each.path == runtime.config_file for each in facts.files)
+    if runtime.kind == "containerd" and present and runtime.config_version < 2:
+        yield Finding(
+            id="containerd-config-version-missing",
+            severity=WARNING,
+            subject=runtime.config_file,
+            summary="the file is read as configuration version 1, so tables of version 2 have no effect",
+            detail="Without a `version` line containerd takes version 1. The plan writes the tables of the version "
+            "that containerd really reads.",
+            remediation=command("containerd", "config", "dump"),
+            reference="F13",
+        )
+
+
+def cri_disabled(facts: Facts) -> Iterator[Finding]:
+    """Find containerd's CRI plugin switched off."""
+    disabled = sorted(CRI_PLUGINS.intersection(facts.runtime.disabled_plugins))
+    if facts.runtime.kind == "containerd" and disabled:
+        yield Finding(
+            id="cri-disabled",
+            severity=BLOCKER,
+            subject=facts.runtime.config_file,
+            summary=f"disabled_plugins holds {', '.join(disabled)}: the kubelet cannot talk to this containerd",
+            detail="The kubelet fails with `unknown service runtime.v1.RuntimeService`.",
+            remediation="remove it from disabled_plugins, then "
+            + command("systemctl", "restart", "containerd"),
+            reference="F12",
+        )
+
+
+def legacy_systemd_cgroup(facts: Facts) -> Iterator[Finding]:
+    """Find the old setting systemd_cgroup, which keeps the CRI plugin from loading."""
+    if facts.runtime.kind == "containerd" and facts.runtime.legacy_systemd_cgroup:
+        yield Finding(
+            id="legacy-systemd-cgroup",
+            severity=BLOCKER,
+            subject=facts.runtime.config_file,
+            summary="`systemd_cgroup = true` in the CRI table keeps the CRI plugin from loading with runc v2",
+            detail="It is not the driver of today's runc; that is SystemdCgroup in the options of each handler.",
+            remediation="remove the line `systemd_cgroup = true`",
+            reference="F12",
+        )
+
+
+def is_runc(handler: Handler) -> bool:
+    """Tell whether a containerd handler takes its driver from SystemdCgroup in its own table."""
+    return handler.runtime_type.startswith(("io.containerd.runc.", "io.containerd.runtime.v1."))
+
+
+def _default(facts: Facts) -> Handler | None:
+    return next((each for each in facts.runtime.handlers if each.is_default), None)
+
+
+def _on_another_driver(facts: Facts) -> list[Handler]:
+    """Return the runc handlers whose driver is not the default handler's; nothing stated is false."""
+    default = _default(facts)
+    if default is None or facts.runtime.kind != "containerd":
+        return []
+    return [
+        each
+        for each in facts.runtime.handlers
+        if is_runc(each) and bool(each.systemd_cgroup) != bool(default.systemd_cgroup)
+    ]
+
+
+def handlers_differ(facts: Facts) -> Iterator[Finding]:
+    """Find handlers that are ahead of the default handler."""
+    default = _default(facts)
+    if default is None or default.systemd_cgroup:
+        return
+    for each in _on_another_driver(facts):
+        yield Finding(
+            id="handlers-differ",
+            severity=WARNING,
+            subject=f"handler {each.name}",
+            summary=f"handler {each.name} uses systemd while the default handler {default.name} uses cgroupfs",
+            detail="Pods of its runtime class fail now: runc expects slice:prefix:name and is given a path. "
+            "The plan sets every runc handler alike.",
+            reference="F11",
+        )
+
+
+def handler_left(facts: Facts) -> Iterator[Finding]:
+    """Find handlers that stayed on cgroupfs when the default handler moved."""
+    default = _default(facts)
+    if default is None or not default.systemd_cgroup:
+        return
+    for each in _on_another_driver(facts):
+        yield Finding(
+            id="handler-left",
+            severity=WARNING,
+            subject=f"handler {each.name}",
+            summary=f"handler {each.name} was left on cgroupfs while the default handler {default.name} uses systemd",
+            detail="Pods of its runtime class run in literal `...slice:cri-containerd:<id>` cgroups, "
+            "outside the limits of their pods, and nothing says so.",
+            remediation=f"set SystemdCgroup = true in the options of handler {each.name}, restart containerd, "
+            "and delete the pods that use it",
+            reference="F11",
+        )
+
+
+def handler_own_setting(facts: Facts) -> Iterator[Finding]:
+    """Find handlers whose driver is set in a file of their own."""
+    for each in facts.runtime.handlers:
+        if facts.runtime.kind == "containerd" and each.runtime_type and not is_runc(each):
+            yield Finding(
+                id="handler-own-setting",
+                severity=WARNING,
+                subject=f"handler {each.name}",
+                summary=f"handler {each.name} ({each.runtime_type}) is not runc: its driver is not set by containerd",
+                detail='gVisor wants `systemd-cgroup = "true"` in runsc.toml; Kata has a file of its own. '
+                "The plan does not change it.",
+                remediation="check its own configuration before pods of its runtime class come back",
+                reference="F11",
+            )
+
+
+def imports_present(facts: Facts) -> Iterator[Finding]:
+    """Find imports of containerd's configuration, which can override what is written in the main file."""
+    imports = facts.runtime.imports
+    if facts.runtime.kind != "containerd" or not imports:
+        return
+    running = version(facts.runtime.version)
+    replaces = running is None or running < (2, 0)
+    rule = (
+        "Before 2.0 a plugin section in an import replaces the whole table of the main file."
+        if replaces
+        else "Imports are merged into the main file, and the later file wins."
+    )
+    yield Finding(
+        id="imports-present",
+        severity=WARNING if replaces else INFO,
+        subject=facts.runtime.config_file,
+        summary=f"containerd's configuration imports {', '.join(imports)}",
+        detail=rule,
+        remediation=command("containerd", "config", "dump"),
+        reference="F14",
+    )
+
+
+CHECKS = (
+    Check(
+        "containerd-config-version-missing",
+        (WARNING,),
+        ("F13",),
+        "containerd reads its configuration as version 1.",
+        containerd_config_version_missing,
+    ),
+    Check("cri-disabled", (BLOCKER,), ("F12",), "containerd's CRI plugin is switched off.", cri_disabled),
+    Check(
+        "legacy-systemd-cgroup",
+        (BLOCKER,),
+        ("F12",),
+        "The old setting `systemd_cgroup` keeps the CRI plugin from loading.",
+        legacy_systemd_cgroup,
+    ),
+    Check(
+        "handlers-differ",
+        (WARNING,),
+        ("F11",),
+        "A runtime handler already uses systemd while the default does not.",
+        handlers_differ,
+    ),
+    Check(
+        "handler-left",
+        (WARNING,),
+        ("F11",),
+        "A runtime handler stayed on cgroupfs while the default uses systemd.",
+        handler_left,
+    ),
+    Check(
+        "handler-own-setting",
+        (WARNING,),
+        ("F11",),
+        "A handler other than runc has its driver in a file of its own.",
+        handler_own_setting,
+    ),
+    Check(
+        "imports-present",
+        (WARNING, INFO),
+        ("F14",),
+        "containerd's configuration imports other files.",
+        imports_present,
+    ),
+)

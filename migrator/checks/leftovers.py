@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of what an earlier attempt, a rollback or the other driver has left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from migrator.checks.base import (
+    CGROUPFS,
+    INFO,
+    SYSTEMD,
+    WARNING,
+    Check,
+    command,
+    is_switched,
+    kubelet_driver,
+    other,
+    plural,
+    pod_label,
+)
+from migrator.facts.model import Container, Facts, Pod, Tree
+from migrator.findings import Finding
+
+
+def literal_cgroups(facts: Facts) -> Iterator[Finding]:
+    """Find cgroups that are literally named like runc's slice:prefix:name."""
+    found = facts.cgroups.literal
+    if found:
+        yield Finding(
+            id="literal-cgroups",
+            severity=WARNING,
+            subject=found[0],
+            summary=f"{plural(len(found), 'container')} in a literal `...slice:cri-containerd:<id>` cgroup, "
+            "outside the limits of the pod",
+            detail="The kubelet spoke systemd while this handler of containerd was on cgroupfs. A later correction "
+            "does not move such containers; only making their pods anew does. All: " + ", ".join(found),
+            remediation="set SystemdCgroup = true on that handler, restart containerd, then delete the pods",
+            reference="F06",
+        )
+
+
+def stale_target_tree(facts: Facts) -> Iterator[Finding]:
+    """Find a kubepods.slice tree or kubepods units on a node that uses cgroupfs."""
+    if kubelet_driver(facts) != CGROUPFS:
+        return
+    trees, units = _trees(facts, SYSTEMD), facts.cgroups.kubepods_units
+    if not trees and not units:
+        return
+    populated = sum(each.populated for each in trees)
+    yield Finding(
+        id="stale-target-tree",
+        severity=WARNING if populated else INFO,
+        subject=trees[0].path if trees else units[0],
+        summary="kubepods.slice of an earlier attempt is still there"
+        + (f", with processes in {plural(populated, 'directory')}" if populated else "; the plan removes it"),
+        detail="Left in place, containerd's pods would stay in the old tree without any error. "
+        + _where(trees)
+        + (f" Units: {', '.join(units)}." if units else ""),
+        # v1 controller directories outlive the units, hence the second half: lab, 6.5.
+        remediation="systemctl stop 'kubepods*.slice'" + "".join(f"; {_rmdir(each)}" for each in trees),
+        reference="F22",
+    )
+
+
+def old_tree_left(facts: Facts) -> Iterator[Finding]:
+    """Find a /kubepods tree on a node where both sides use systemd."""
+    trees = _trees(facts, CGROUPFS)
+    if not is_switched(facts) or not trees:
+        return
+    populated = sum(each.populated for each in trees)
+    yield Finding(
+        id="old-tree-left",
+        severity=WARNING,
+        subject=trees[0].path,
+        summary="the old tree of cgroupfs is still there beside kubepods.slice"
+        + (f", with processes in {plural(populated, 'directory')}" if populated else ", empty"),
+        detail="The kubelet never looks at it again, and it keeps its share of the CPU. " + _where(trees),
+        remediation="; ".join(_rmdir(each) for each in trees),
+        reference="F30" if populated else "F26",
+    )
+
+
+def old_containers_left(facts: Facts) -> Iterator[Finding]:
+    """Find containers that hold the cgroup parent of the other driver."""
+    driver = kubelet_driver(facts)
+    if driver not in (CGROUPFS, SYSTEMD):
+        return
+    found = [
+        (pod, each)
+        for pod in facts.pods
+        for each in pod.containers
+        if each.cgroup_parent and spelling(each.cgroup_parent) == other(driver)
+    ]
+    if found:
+        yield Finding(
+            id="old-containers-left",
+            severity=WARNING,
+            subject=_label(*found[0]),
+            summary=f"{plural(len(found), 'container')} stored the cgroup parent of the {other(driver)} driver "
+            "and cannot be started again",
+            detail="All: " + ", ".join(f"{_label(pod, each)} ({each.cgroup_parent})" for pod, each in found),
+            remediation=command(
+                *(("docker", "rm", "-f") if facts.runtime.kind == "docker" else ("crictl", "rm", "-f")),
+                *(each.id[:12] for _, each in found),
+            ),
+            reference="F08",
+        )
+
+
+def failed_scopes(facts: Facts) -> Iterator[Finding]:
+    """Find failed slices and scopes, whose names runc could not use again."""
+    failed = facts.cgroups.failed_units
+    if failed:
+        yield Finding(
+            id="failed-scopes",
+            severity=WARNING,
+            subject=failed[0],
+            summary=f"{plural(len(failed), 'failed unit')} of pods or containers: runc before 1.1.6 "
+            "would not place a container of the same name",
+            detail=", ".join(failed),
+            remediation=command("systemctl", "reset-failed", *failed),
+            reference="F24",
+        )
+
+
+def spelling(parent: str) -> str:
+    """Return the driver in whose spelling a stored cgroup parent is, e.g. `/kubepods/besteffort/pod…` is cgroupfs."""
+    return SYSTEMD if parent.endswith(".slice") else CGROUPFS
+
+
+def _label(pod: Pod, container: Container) -> str:
+    return f"{pod_label(pod)}/{container.name or container.id[:12]}"
+
+
+def _trees(facts: Facts, driver: str) -> list[Tree]:
+    return [each for each in facts.cgroups.trees if each.driver == driver]
+
+
+def _where(trees: list[Tree]) -> str:
+    return "; ".join(
+        f"{each.mount}{each.path}: {plural(each.directories, 'directory')}, {each.populated} with processes"
+        for each in trees
+    ) + ("." if trees else "")
+
+
+def _rmdir(tree: Tree) -> str:
+    # Plain rmdir, depth first: it cannot remove what lives.
+    return command("find", tree.mount + tree.path, "-depth", "-type", "d") + r" -exec rmdir {} \;"
+
+
+CHECKS = (
+    Check(
+        "literal-cgroups",
+        (WARNING,),
+        ("F06",),
+        "Containers run in literally named cgroups, outside the limits of their pods.",
+        literal_cgroups,
+    ),
+    Check(
+        "stale-target-tree",
+        (WARNING, INFO),
+        ("F22",),
+        "A tree or units of the systemd driver are left over on a node that uses cgroupfs.",
+        stale_target_tree,
+    ),
+    Check(
+        "old-tree-left",
+        (WARNING,),
+        ("F26", "F30"),
+        "The tree of the cgroupfs driver is left over on a node that uses systemd.",
+        old_tree_left,
+    ),
+    Check(
+        "old-containers-left",
+        (WARNING,),
+        ("F08",),
+        "Containers hold the cgroup parent of the other driver.",
+        old_containers_left,
+    ),
+    Check(
+        "failed-scopes",
+        (WARNING,),
+        ("F24",),
+        "Failed slices or scopes of pods and containers are loaded.",
+        failed_scopes,
+    ),
+)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say whether this node should move at all, and why: not every node should.
+
+`RULES` is read from the top. The first rule that applies gives the verdict; later rules of the same verdict that apply
+too add their reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from migrator.checks.base import CGROUPFS, SYSTEMD, is_switched, kubelet_driver, version
+from migrator.checks.node import WHERE_TO_CHANGE, lacks_transient_slices
+from migrator.facts.model import Facts
+from migrator.findings import Finding, Severity
+
+
+class Verdict(StrEnum):
+    """The answers an audit can give."""
+
+    MIGRATE = "migrate"
+    OPTIONAL = "optional"
+    STAY = "stay"
+    ALREADY_MIGRATED = "already-migrated"
+    NOT_APPLICABLE = "not-applicable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """The verdict and the reasons for it, the weightiest first."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the table; `applies` is given the facts and the ids of the findings."""
+
+    verdict: Verdict
+    applies: Callable[[Facts, frozenset[str]], bool]
+    reason: str
+
+
+UNFINISHED = frozenset(
+    {
+        "drivers-differ",
+        "failed-scopes",
+        "handler-left",
+        "literal-cgroups",
+        "old-containers-left",
+        "old-tree-left",
+        "running-driver-differs",
+    }
+)
+"""Findings that keep a node with both sides on systemd from being done."""
+
+IN_CONFLICT = frozenset({"handlers-differ", "literal-cgroups", "stale-target-tree"})
+"""Findings that show both managers at work in one tree."""
+
+
+def _drivers(facts: Facts) -> set[str | None]:
+    return {kubelet_driver(facts), facts.runtime.driver.value}
+
+
+def _on_cgroupfs(facts: Facts, _: frozenset[str]) -> bool:
+    return _drivers(facts) == {CGROUPFS}
+
+
+def _kubelet_at_least(facts: Facts, wanted: tuple[int, int]) -> bool:
+    running = version(facts.kubelet.version)
+    return running is not None and running >= wanted
+
+
+def _on_v1(facts: Facts) -> bool:
+    return facts.node.cgroup_mode in ("legacy", "hybrid")
+
+
+RULES = (
+    Rule(
+        Verdict.NOT_APPLICABLE,
+        lambda facts, _: facts.node.distribution in WHERE_TO_CHANGE,
+        "a distribution owns the driver of this node and sets it in its own way",
+    ),
+    Rule(
+        Verdict.NOT_APPLICABLE,
+        lambda facts, _: not facts.kubelet.present,
+        "there is no kubelet on this node, so there is no driver to switch",
+    ),
+    Rule(
+        Verdict.STAY,
+        lambda facts, _: not facts.node.init_systemd,
+        "systemd does not run this node, and its driver needs systemd as init (F57)",
+    ),
+    Rule(
+        Verdict.STAY,
+        lambda facts, _: lacks_transient_slices(facts.node.systemd_version),
+        "this systemd is too old for the driver (F47)",
+    ),
+    Rule(
+        Verdict.ALREADY_MIGRATED,
+        lambda facts, ids: is_switched(facts) and not ids & UNFINISHED,
+        "kubelet and runtime both use systemd, and nothing of cgroupfs is left",
+    ),
+    Rule(
+        Verdict.MIGRATE,
+        lambda facts, _: is_switched(facts),
+        "both sides are configured for systemd, but the switch was not finished: the findings name what is left",
+    ),
+    Rule(
+        Verdict.MIGRATE,
+        lambda facts, _: _drivers(facts) == {CGROUPFS, SYSTEMD},
+        "kubelet and runtime use different drivers; systemd is the one to agree on",
+    ),
+    Rule(
+        Verdict.STAY,
+        lambda facts, _: not _drivers(facts) <= {CGROUPFS, SYSTEMD},
+        "a driver is not known, and nothing should be changed on a guess: settle the blockers first",
+    ),
+    Rule(
+        Verdict.MIGRATE,
+        lambda facts, ids: _on_cgroupfs(facts, ids) and facts.node.cgroup_mode == "unified",
+        "on cgroup v2 systemd must be the only writer of its tree; cgroupfs makes a second one (F59)",
+    ),
+    Rule(
+        Verdict.MIGRATE,
+        lambda facts, ids: _on_cgroupfs(facts, ids) and _on_v1(facts) and bool(ids & IN_CONFLICT),
+        "both managers already left their marks in this tree",
+    ),
+    Rule(
+        Verdict.MIGRATE,
+        lambda facts, ids: (
+            _on_cgroupfs(facts, ids)
+            and _kubelet_at_least(facts, (1, 22))
+            and facts.node.distribution in ("kubeadm", "kubespray")
+        ),
+        "systemd is what kubeadm configures since 1.22: a `kubeadm upgrade` can switch the kubelet alone",
+    ),
+    Rule(
+        Verdict.MIGRATE,
+        lambda facts, ids: _on_cgroupfs(facts, ids) and _on_v1(facts) and _kubelet_at_least(facts, (1, 31)),
+        "this kubelet only maintains cgroup v1; the way to v2 leads through systemd",
+    ),
+    Rule(
+        Verdict.OPTIONAL,
+        lambda facts, ids: _on_cgroupfs(facts, ids) and _on_v1(facts),
+        "on cgroup v1 nothing is in conflict here: a node dedicated to this kubelet can rightly stay on cgroupfs",
+    ),
+    Rule(
+        Verdict.OPTIONAL,
+        lambda facts, ids: _on_cgroupfs(facts, ids) and _on_v1(facts),
+        "newer kubelets, kubeadm's defaults and cgroup v2 all expect systemd, so an upgrade will bring the question back",
+    ),
+    Rule(
+        Verdict.OPTIONAL,
+        lambda facts, ids: _on_cgroupfs(facts, ids) and facts.node.cgroup_mode == "unknown",
+        "both sides agree on cgroupfs; the cgroup mode is not known, so what speaks for a move is not either",
+    ),
+)
+"""The whole policy, in order of weight."""
+
+
+def recommend(facts: Facts, findings: Iterable[Finding]) -> Recommendation:
+    """Return the verdict on a node, with its reasons; a blocker is named as the last reason.
+
+    The verdict says what is right for the node, the findings say whether it can be done now: both can be true at once.
+    """
+    found = tuple(findings)
+    ids = frozenset(finding.id for finding in found)
+    applying = [rule for rule in RULES if rule.applies(facts, ids)]
+    verdict = applying[0].verdict
+    reasons = [rule.reason for rule in applying if rule.verdict is verdict]
+    blockers = sorted({finding.id for finding in found if finding.severity is Severity.BLOCKER})
+    if blockers and verdict in (Verdict.MIGRATE, Verdict.OPTIONAL):
+        reasons.append(f"it cannot be done before the blockers are settled: {', '.join(blockers)}")
+    return Recommendation(verdict=verdict, reasons=tuple(reasons))

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of what runs on the node, and what the switch means for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from migrator.checks.base import (
+    INFO,
+    WARNING,
+    Check,
+    command,
+    is_live,
+    is_switched,
+    live_pods,
+    plural,
+    pod_label,
+)
+from migrator.facts.model import Facts
+from migrator.findings import Finding
+from migrator.plan_table import translations
+
+
+def static_pods_outage(facts: Facts) -> Iterator[Finding]:
+    """List the static pods, which no drain moves."""
+    static = [pod_label(pod) for pod in live_pods(facts) if pod.static]
+    if static and not is_switched(facts):
+        yield Finding(
+            id="static-pods-outage",
+            severity=INFO,
+            subject=static[0],
+            summary=f"{plural(len(static), 'static pod')} will be stopped and made anew by the switch",
+            detail="No drain moves them: " + ", ".join(static),
+            reference="F33",
+        )
+
+
+def control_plane(facts: Facts) -> Iterator[Finding]:
+    """Find an API server among the static pods."""
+    names = [pod_label(pod) for pod in facts.pods if pod.static and pod.name.startswith("kube-apiserver")]
+    if names and not is_switched(facts):
+        yield Finding(
+            id="control-plane",
+            severity=WARNING,
+            subject=names[0],
+            summary="this is a control-plane node: its API server is away for a while during the switch",
+            detail="One control-plane node at a time, and only while etcd is healthy without this member. "
+            "With a single one, the whole cluster has no API meanwhile.",
+            remediation="kubectl get --raw /readyz/etcd",
+            reference="F33",
+        )
+
+
+def api_node_not_drained(facts: Facts) -> Iterator[Finding]:
+    """Find pods that the API could still move away."""
+    pods = [pod_label(pod) for pod in live_pods(facts) if not pod.static]
+    if facts.kubelet.kubeconfig and pods and not is_switched(facts):
+        yield Finding(
+            id="api-node-not-drained",
+            severity=WARNING,
+            subject=pods[0],
+            summary=f"{plural(len(pods), 'pod')} of the API server on this node will be killed by the switch",
+            detail="Those with restartPolicy Never, and bare ones, do not come back; "
+            "those of DaemonSets stay through a drain. All: " + ", ".join(pods),
+            remediation=command("kubectl", "drain", facts.node.hostname, "--ignore-daemonsets"),
+            reference="F36",
+        )
+
+
+def pod_place_unknown(facts: Facts) -> Iterator[Finding]:
+    """Find live pods that the translation table cannot hold."""
+    placed = {row.pod_uid for row in translations(facts) if row.kind == "pod"}
+    unknown = [pod_label(pod) for pod in live_pods(facts) if pod.uid not in placed]
+    if unknown:
+        yield Finding(
+            id="pod-place-unknown",
+            severity=WARNING,
+            subject=unknown[0],
+            summary=f"{plural(len(unknown), 'live pod')} at no place that could be computed: not in the table, "
+            "so verification cannot hold the node to it",
+            detail="The QoS class is not known, the pod is under both drivers at once, or its uid makes no slice. "
+            "All: " + ", ".join(unknown),
+        )
+
+
+def other_containers(facts: Facts) -> Iterator[Finding]:
+    """Find containers outside Kubernetes, which the switch of the runtime touches too."""
+    if not facts.other_containers or is_switched(facts):
+        return
+    stuck = [
+        each
+        for each in facts.other_containers
+        if facts.runtime.kind == "docker" and each.cgroup_parent and not each.cgroup_parent.endswith(".slice")
+    ]
+    if stuck:
+        yield Finding(
+            id="other-containers",
+            severity=WARNING,
+            subject=stuck[0].name or stuck[0].id[:12],
+            summary=f"{plural(len(stuck), 'container')} outside Kubernetes cannot start again under systemd: "
+            "the stored cgroup parent is no slice",
+            detail=", ".join(f"{each.name or each.id[:12]} ({each.cgroup_parent})" for each in stuck),
+            remediation="make them anew with `--cgroup-parent=NAME.slice`",
+            reference="F02",
+        )
+    live = [each.name or each.id[:12] for each in facts.other_containers if is_live(each)]
+    if live:
+        yield Finding(
+            id="other-containers",
+            severity=WARNING,
+            subject=live[0],
+            summary=f"{plural(len(live), 'container')} outside Kubernetes will be restarted, "
+            "or outlive the restart of the runtime",
+            detail="Their default parent moves from /docker to system.slice, so limits put on /docker "
+            "no longer hold. All: " + ", ".join(live),
+            reference="F64",
+        )
+
+
+CHECKS = (
+    Check(
+        "static-pods-outage",
+        (INFO,),
+        ("F33",),
+        "Static pods are stopped and made anew by the switch.",
+        static_pods_outage,
+    ),
+    Check("control-plane", (WARNING,), ("F33",), "The node runs an API server.", control_plane),
+    Check(
+        "api-node-not-drained",
+        (WARNING,),
+        ("F36",),
+        "Pods of the API server still run on the node.",
+        api_node_not_drained,
+    ),
+    Check(
+        "pod-place-unknown",
+        (WARNING,),
+        (),
+        "A live pod's place cannot be computed.",
+        pod_place_unknown,
+    ),
+    Check(
+        "other-containers",
+        (WARNING,),
+        ("F02", "F64"),
+        "Containers outside Kubernetes are touched by the switch too.",
+        other_containers,
+    ),
+)

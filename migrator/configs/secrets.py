@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hide what looks like a secret in configuration text of any of the formats that a node uses.
+
+One pass for JSON, TOML, YAML, environment files and units: a diff shows a few lines of a file that may be half written,
+so this looks at keys and shapes, not at a parsed document. When in doubt it hides too much. Lines stay lines.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+
+from migrator.configs.text import line_end, line_start
+
+MASK = "…masked…"
+
+_WHOLE_WORDS = frozenset(
+    ["auths", "pass", "passwd", "pwd", "creds", "cred", "jwt", "bearer", "cookie", "cookies", "key", "keys"],
+)
+_INSIDE_WORDS = ("password", "passphrase", "secret", "token", "credential", "identitytoken")
+# KubeletConfiguration has harmless sections of these names; a scalar under them is an HTTP header.
+_SECTION_OR_HEADER = frozenset({"authorization", "proxyauthorization"})
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_KEY = re.compile(
+    r"""(?P<key>"(?:[^"\\\n]|\\.)*"(?=\s*[:=])|'[^'\n]*'(?=\s*[:=])|[A-Za-z_][\w.\-]*)"""
+    r"""(?P<separator>\\*["']?(?:(?<=["'])\s*|[ \t]*)[:=][ \t]*)""",
+)
+_FLAG = re.compile(
+    r"""(?<![\w-])--?(?P<name>[A-Za-z][\w-]*)\\?["']?"""
+    r"""(?:[ \t]+|[ \t]*,\s*|[ \t]*\\?\r?\n[ \t]*(?:-[ \t]+)?)\\?["']?(?=[^\s"'-])""",
+)
+_HEADER = re.compile(r"^[ \t]*\[{1,2}(?P<name>[^\n#=]*?)\]{1,2}[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
+_HEADER_PART = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^.\s\"']+")
+_JSON_LITERAL = re.compile(r"[-+.\w]+(?=\s*(?:[,}\]]|$))", re.MULTILINE)
+_BRACKETS = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^'\n]*'|[\[\]{}]", re.DOTALL)
+_SHELL_WORD = {
+    "": re.compile(r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s"'\\])+""", re.DOTALL),
+    '"': re.compile(r"""(?:'[^'"]*'|\\.|[^\s"'\\])+""", re.DOTALL),
+    "'": re.compile(r"""(?:"[^'"]*"|\\.|[^\s"'\\])+""", re.DOTALL),
+}
+_SHAPES = (
+    re.compile(r"(?<=-----BEGIN )[^\n]*?-----(?s:.)*?(?=-----END |\Z)"),
+    re.compile(r"(?<=://)[^\s\"'<>]+(?=@)"),
+    re.compile(r"(?<![\w-])(?i:basic|bearer|negotiate)[ \t]+(?P<hide>[A-Za-z0-9+/=._~\-]{6,})"),
+    re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"),
+    re.compile(r"\bLS0tLS1[A-Za-z0-9+/=]+"),
+    re.compile(r"\b(?:gh[opsur]_|github_pat_|glpat-|dckr_(?:pat|oat)_|xox[abp]-|AKIA)[\w-]{8,}"),
+    re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b"),
+)
+_BASE64 = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9+/]{8,}={0,2}(?![\w+/=.-])")
+_USER_AND_PASSWORD = re.compile(rb"[\x21-\x39\x3b-\x7e]+:[\x20-\x7e]+")
+
+Span = tuple[int, int]
+
+
+def mask_secrets(text: str) -> str:
+    """Return the text with every value that looks like a secret replaced; as many lines as before.
+
+    Secret are: values (also objects and lists) of keys named like a password, token, key or credential; everything in
+    a TOML table of such a name; arguments of such flags; credentials in URLs; PEM blocks; tokens known by their shape.
+    """
+    pieces: list[str] = []
+    done = 0
+    for start, end in _merged(_by_shape(text) + _by_flag(text) + _by_key(text)):
+        pieces += [text[done:start], _masked(text[start:end])]
+        done = end
+    return "".join([*pieces, text[done:]])
+
+
+def is_secret_key(key: str) -> bool:
+    """Is a value under this key to be hidden?"""
+    return _is_secret(_words(key))
+
+
+def _words(key: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(key)]
+
+
+def _is_secret(words: list[str]) -> bool:
+    for word in words:
+        if word in _WHOLE_WORDS or word.endswith(("auth", "key", "keys", "pass", "passwd")):
+            return True
+        if word.startswith("auth") and not word.startswith(("authent", "author")):
+            return True
+    joined = "".join(words)
+    return any(part in joined for part in _INSIDE_WORDS)
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        elif end > start:
+            merged.append((start, end))
+    return merged
+
+
+def _masked(secret: str) -> str:
+    lines = []
+    for line in secret.split("\n"):
+        body = line.strip()
+        indent = line[: len(line) - len(line.lstrip())] if body else line
+        lines.append(indent + (MASK if body else "") + ("\r" if body and line.endswith("\r") else ""))
+    return "\n".join(lines)
+
+
+def _by_shape(text: str) -> list[Span]:
+    spans = [
+        found.span("hide" if "hide" in shape.groupindex else 0)
+        for shape in _SHAPES
+        for found in shape.finditer(text)
+    ]
+    return spans + [found.span() for found in _BASE64.finditer(text) if _holds_password(found[0])]
+
+
+def _holds_password(word: str) -> bool:
+    """Is it the base64 of `user:password`, the form of an `auth` entry?"""
+    try:
+        decoded = base64.b64decode(word + "=" * (-len(word) % 4), validate=True)
+    except binascii.Error:
+        return False
+    return _USER_AND_PASSWORD.fullmatch(decoded) is not None
+
+
+def _by_flag(text: str) -> list[Span]:
+    spans = []
+    for found in _FLAG.finditer(text):
+        if is_secret_key(found["name"]):
+            quote = (
+                text[found.end() - 1] if text[found.end() - 1] in "\"'" else _open_quote(text, found.end())
+            )
+            word = _SHELL_WORD[quote].match(text, found.end())
+            spans.append((found.end(), word.end() if word else line_end(text, found.end())))
+    return spans
+
+
+def _by_key(text: str) -> list[Span]:
+    secret_tables = _secret_tables(text)
+    spans = []
+    position = 0
+    while found := _KEY.search(text, position):
+        position = found.end()
+        words = _words(_plain_key(found["key"]))
+        section = "".join(words) in _SECTION_OR_HEADER
+        if section and (
+            text.startswith("{", position) or not text[position : line_end(text, position)].strip()
+        ):
+            continue
+        in_table = any(start <= found.start() < end for start, end in secret_tables)
+        if section or in_table or _is_secret(words):
+            span = _value(text, found)
+            spans.append(span)
+            position = max(position, span[1])
+    return spans
+
+
+def _plain_key(key: str) -> str:
+    if not key.startswith('"'):
+        return key.strip("'")
+    try:
+        return str(json.loads(key))
+    except ValueError:
+        return key
+
+
+def _secret_tables(text: str) -> list[Span]:
+    tables = []
+    headers = list(_HEADER.finditer(text))
+    for index, header in enumerate(headers):
+        if any(is_secret_key(part) for part in _HEADER_PART.findall(header["name"])):
+            end = headers[index + 1].start() if index + 1 < len(headers) else len(text)
+            tables.append((header.end(), end))
+    return tables
+
+
+def _value(text: str, key: re.Match[str]) -> Span:
+    """Where the value of a secret key stands; it may go on over several lines."""
+    start = key.end()
+    quoted_key = key["key"].startswith(('"', "'"))
+    if quoted_key and text.startswith(("\n", "\r\n"), start):
+        start += len(text[start:]) - len(text[start:].lstrip())
+    quote = "" if quoted_key else _open_quote(text, key.start())
+    if text[key.start() - 1 : key.start()] == "-" and "=" in key["separator"]:
+        word = _SHELL_WORD[quote].match(text, start)
+        return (start, word.end()) if word else (start, start)
+    if quote:
+        return start, _closing_quote(text, start, quote)
+    if text.startswith(('"', "'"), start):
+        return _quoted(text, start)
+    if text.startswith(("[", "{"), start) and (end := _closing_bracket(text, start)):
+        return start + 1, end
+    if quoted_key and (literal := _JSON_LITERAL.match(text, start)):
+        return literal.span()
+    return start, _rest(text, key, start)
+
+
+def _open_quote(text: str, offset: int) -> str:
+    """Which quote is open at an offset, judged from its line? An apostrophe in prose opens nothing."""
+    quote = ""
+    escaped = False
+    before = " "
+    for character in text[line_start(text, offset) : offset]:
+        if escaped:
+            escaped = False
+        elif quote:
+            if character == quote:
+                quote = ""
+            escaped = character == "\\" and quote == '"'
+        elif character in "\"'" and not before.isalnum():
+            quote = character
+        before = character
+    return quote
+
+
+def _closing_quote(text: str, start: int, quote: str) -> int:
+    end = line_end(text, start)
+    closing = re.compile(r'(?:[^"\\]|\\.)*?(?=")' if quote == '"' else r"[^']*?(?=')", re.DOTALL)
+    found = closing.match(text, start, end)
+    return found.end() if found else end
+
+
+def _quoted(text: str, start: int) -> Span:
+    """Where a quoted value stands: TOML's three quotes, YAML's doubled ones, a shell's pieces side by side."""
+    for triple in ('"""', "'''"):
+        if text.startswith(triple, start):
+            end = text.find(triple, start + 3)
+            return start + 3, len(text) if end < 0 else end
+    pieces = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|\\.|[^\s,\]}"'\\])+""", re.DOTALL).match(text, start)
+    if not pieces:
+        return start + 1, len(text)
+    return start + 1, pieces.end() - (pieces[0][-1] in "\"'")
+
+
+def _closing_bracket(text: str, start: int) -> int:
+    depth = 0
+    for token in _BRACKETS.finditer(text, start):
+        if token[0] in "[{":
+            depth += 1
+        elif token[0] in "]}":
+            depth -= 1
+            if not depth:
+                return token.start()
+    return 0
+
+
+def _rest(text: str, key: re.Match[str], start: int) -> int:
+    """Where an unquoted value ends: with the line, with its continuation lines, with its deeper block (YAML)."""
+    end = line_end(text, start)
+    while text[:end].rstrip("\r\n").endswith("\\") and end < len(text):
+        end = line_end(text, end)
+    if ":" not in key["separator"]:
+        return end
+    column = key.start() - line_start(text, key.start())
+    is_open = not text[start:end].strip()
+    while end < len(text):
+        line = text[end : line_end(text, end)]
+        indent = len(line) - len(line.lstrip(" \t"))
+        same_level_item = is_open and indent == column and line.lstrip().startswith("-")
+        if line.strip() and indent <= column and not same_level_item:
+            break
+        end += len(line)
+    return end

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine: takes a run forward or back, one journalled step at a time.
+
+Forward: the undo of a step is on disk before its change, and a record follows each change. Back: every step that has an
+undo is reverted in reverse order; one that fails does not stop the others. After a crash both go on where the journal
+ends: what lives only until a reboot (a unit's state) is looked at again when the boot is another one.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from migrator.errors import (
+    CgmigrateError,
+    ConflictError,
+    DirtyError,
+    HostError,
+    InterruptedRunError,
+    RolledBackError,
+    StepError,
+)
+from migrator.journal import Journal, Kind, Status
+from migrator.plan import PlannedStep
+from migrator.steps import Hands, Step, Where
+
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One thing that the engine tells: `verb` is apply, skip, defer, revert, fail; `index` counts from 1."""
+
+    verb: str
+    index: int
+    total: int
+    step: PlannedStep
+    seconds: float = 0.0
+    message: str = ""
+
+
+class Interrupt:
+    """Turns TERM, INT and HUP into a flag: the record in hand is finished, then the run stops."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module's shape
+        """Remember the signal."""
+        self.name = signal.Signals(number).name
+
+    def check(self) -> None:
+        """Stop the run where it can be stopped.
+
+        Raises:
+            InterruptedRunError: a signal came.
+        """
+        if self.name:
+            raise InterruptedRunError(
+                f"stopped by {self.name}; the node is in the middle of a run",
+                hint="`cgmigrate resume` goes on, `cgmigrate rollback` goes back",
+            )
+
+    @contextmanager
+    def installed(self) -> Iterator[Interrupt]:
+        """Handle the three signals inside."""
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = [signal.signal(number, self) for number in numbers]
+        try:
+            yield self
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+
+class Engine:
+    """Takes one run through its steps."""
+
+    def __init__(
+        self,
+        *,
+        steps: Sequence[tuple[PlannedStep, Step]],
+        journal: Journal,
+        hands: Hands,
+        tell: Callable[[Progress], None],
+    ) -> None:
+        self.steps = steps
+        self.journal = journal
+        self.hands = hands
+        self.tell = tell
+        self.live = hands.reader.live
+        self._mute = False
+
+    def forward(self) -> None:
+        """Begin, or go on after a crash, to the end.
+
+        Raises:
+            InterruptedRunError: a signal asked to stop.
+            ConflictError: the node is neither where the run left it nor where it goes.
+            CgmigrateError: a step failed; the run is open and waits for `resume` or `rollback`.
+        """
+        if self.journal.state.status is Status.PLANNED:
+            self.journal.write(Kind.BEGIN)
+        self._capture_files()
+        try:
+            for index, (planned, step) in enumerate(self.steps, start=1):
+                self.hands.check()
+                self._apply(index, planned, step)
+        except InterruptedRunError as stop:
+            self.journal.write(Kind.INTERRUPTED, error=stop.message)
+            raise
+        except CgmigrateError as error:
+            self.journal.write(Kind.FAILED, error=error.message)
+            raise
+        self.journal.write(Kind.COMMITTED)
+
+    def _capture_files(self) -> None:
+        """Journal the undo of every file before the first change of any."""
+        for planned, step in self.steps:
+            if step.kind == "write-file" and planned.id not in self.journal.state.undo:
+                if step.where(self.hands, None) is not Where.BEFORE:
+                    raise ConflictError(f"{planned.params['path']} is not as the plan found it")
+                self.journal.write(Kind.CAPTURED, planned.id, undo=step.capture(self.hands))
+
+    def _apply(self, index: int, planned: PlannedStep, step: Step) -> None:
+        state = self.journal.state
+        if planned.id in state.applied and (
+            not step.volatile or state.applied[planned.id] == self.journal.boot
+        ):
+            return
+        if not self.live and not step.offline:
+            self._tell("defer", index, planned)
+            return
+        undo = state.undo.get(planned.id)
+        if undo is None:
+            self.journal.write(Kind.CAPTURED, planned.id, undo=step.capture(self.hands))
+        again = planned.id in state.begun
+        if again:
+            match step.where(self.hands, undo):
+                case Where.AFTER:
+                    self.journal.write(Kind.APPLIED, planned.id)
+                    self._tell("skip", index, planned)
+                    return
+                case Where.ELSEWHERE:
+                    raise ConflictError(
+                        f"step {planned.id}: the node is neither as before it nor as after it",
+                        hint="somebody changed it since; `cgmigrate rollback` keeps their version beside",
+                    )
+                case Where.BEFORE:
+                    pass
+        if state.attempts.get(planned.id, 0) >= MAX_ATTEMPTS:
+            raise StepError(
+                f"step {planned.id} was tried {MAX_ATTEMPTS} times and never finished",
+                hint="`cgmigrate rollback`",
+            )
+        self.journal.write(Kind.APPLYING, planned.id)
+        self._tell("apply", index, planned)
+        start = time.monotonic()
+        step.apply(self.hands)
+        self.journal.write(Kind.APPLIED, planned.id)
+        self._tell("done", index, planned, time.monotonic() - start)
+
+    def back(self, reason: str) -> None:
+        """Revert every step that has an undo, in reverse order, from wherever the run is.
+
+        Needs the journal and the disk, nothing else; goes on when the journal cannot be written.
+
+        Raises:
+            DirtyError: some reverts failed; the message names them and the commands left to do.
+            InterruptedRunError: a signal asked to stop.
+        """
+        state = self.journal.state
+        if state.status is not Status.ROLLING_BACK:
+            self._note(Kind.ROLLING_BACK, reason=reason)
+        failures: list[tuple[PlannedStep, CgmigrateError]] = []
+        for index, (planned, step) in reversed(list(enumerate(self.steps, start=1))):
+            if planned.id not in state.undo or self._is_reverted(planned, step):
+                continue
+            if planned.kind == "guard" and any(failed.kind == "write-file" for failed, _ in failures):
+                kept = StepError("kept: the units stay down after a reboot until the files are right")
+                failures.append((planned, kept))
+                continue
+            try:
+                self.hands.check()
+                self._revert(index, planned, step)
+            except InterruptedRunError as stop:
+                self._note(Kind.INTERRUPTED, error=stop.message)
+                raise
+            except CgmigrateError as error:
+                failures.append((planned, error))
+                self._note(Kind.REVERT_FAILED, planned.id, error=error.message)
+                self._tell("fail", index, planned, message=error.message)
+        if failures:
+            self._note(Kind.DIRTY)
+            left = "\n".join(
+                f"  {planned.id}: {error.message}" + (f"\n    {error.hint}" if error.hint else "")
+                for planned, error in failures
+            )
+            raise DirtyError(
+                f"the rollback is incomplete; {len(failures)} steps could not be taken back:\n{left}",
+                hint="mend what is named, then `cgmigrate rollback` again; it tries these steps once more",
+            )
+        self._note(Kind.ROLLED_BACK)
+
+    def _is_reverted(self, planned: PlannedStep, step: Step) -> bool:
+        boot = self.journal.state.reverted.get(planned.id)
+        return boot is not None and (not step.volatile or boot == self.journal.boot)
+
+    def _revert(self, index: int, planned: PlannedStep, step: Step) -> None:
+        self._note(Kind.REVERTING, planned.id)
+        self._tell("revert", index, planned)
+        start = time.monotonic()
+        step.revert(self.hands, self.journal.state.undo[planned.id])
+        self._note(Kind.REVERTED, planned.id)
+        self._tell("done", index, planned, time.monotonic() - start)
+
+    def _note(self, kind: Kind, step: str = "", **data: object) -> None:
+        """Write a record of a rollback, which goes on without its journal when the disk refuses."""
+        try:
+            self.journal.write(kind, step, **data)
+        except HostError as error:
+            if not self._mute:
+                self.hands.say(f"{error.message}; the rollback goes on without its journal")
+            self._mute = True
+
+    def _tell(
+        self, verb: str, index: int, planned: PlannedStep, seconds: float = 0.0, message: str = ""
+    ) -> None:
+        self.tell(
+            Progress(
+                verb=verb,
+                index=index,
+                total=len(self.steps),
+                step=planned,
+                seconds=seconds,
+                message=message,
+            )
+        )
+
+
+def fail_back(engine: Engine, error: CgmigrateError) -> RolledBackError:
+    """Roll a failed run back and return the error that tells both.
+
+    Raises:
+        DirtyError: the way back failed too.
+    """
+    engine.back(error.message)
+    return RolledBackError(
+        f"{error.message}\nThe run was rolled back: the node is as it was before", hint=error.hint
+    )

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cgroup tree: both spellings of kubepods in every hierarchy, what lives there, and what should not be there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from migrator import cgroups
+from migrator.errors import HostError
+from migrator.facts.look import Look
+from migrator.facts.model import Cgroups, Hierarchy, Tree
+from migrator.facts.node import UNIT_DIRECTORIES
+from migrator.host import Reader
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_SLICE_DROP_INS = re.compile(r"(?:(?:.+-)?kubepods(?:-.*)?\.)?slice\.d")
+
+
+@dataclass(frozen=True, slots=True)
+class PodDirectories:
+    """Where a pod's own cgroup stands: its QoS class by place, and the spellings it exists in."""
+
+    qos: str
+    drivers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that one walk over the hierarchies tells: the fact itself, and the pods' cgroups by uid."""
+
+    cgroups: Cgroups
+    pods: dict[str, PodDirectories] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Count:
+    """One kubepods tree while it is counted."""
+
+    driver: cgroups.Driver
+    root: str
+    path: str
+    below: str
+    directories: int = 0
+    populated: int = 0
+
+
+def walk(top: str) -> Iterator[tuple[str, bool]]:
+    """Yield every directory from `top` down as (path below `top`, populated); `top` itself is the empty path.
+
+    Populated means that `cgroup.procs` holds at least one process: its size is always 0, so a byte is read. The walk
+    goes on when a cgroup vanishes under it. A cgroup's link count is 2 plus its children, so a leaf needs no listing;
+    a file system that does not count this way is noticed at `top`, and then every directory is listed.
+    """
+    try:
+        counted = _counts_links(top)
+        yield "", _populated(f"{top}/cgroup.procs")
+    except OSError:
+        return
+    todo = [""]
+    while todo:
+        path = todo.pop()
+        try:
+            directory = os.open(top + path, _DIRECTORY)
+        except OSError:
+            continue
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        continue
+                    below = f"{path}/{entry.name}"
+                    try:
+                        leaf = counted and entry.stat(follow_symlinks=False).st_nlink == 2
+                    except FileNotFoundError:
+                        continue
+                    if not leaf:
+                        todo.append(below)
+                    yield below, _populated(f"{entry.name}/cgroup.procs", directory)
+        except OSError:
+            continue
+        finally:
+            os.close(directory)
+
+
+def scan(reader: Reader, hierarchies: Iterable[Hierarchy], cgroup_root: str = "") -> Cgroups:
+    """Return the kubepods trees of both spellings and stray directories; units are not asked for here."""
+    return survey(Look(reader), hierarchies, cgroup_root).cgroups
+
+
+def survey(look: Look, hierarchies: Iterable[Hierarchy], cgroup_root: str = "") -> Survey:
+    """Walk every hierarchy once; the kubelet's tree is looked for at `cgroup_root` and at the top."""
+    hierarchies = tuple(hierarchies)
+    trees: list[Tree] = []
+    literal: list[str] = []
+    drivers: dict[str, set[str]] = {}
+    classes: dict[str, str] = {}
+    seen: set[str] = set()
+    for hierarchy in hierarchies:
+        counts = _roots(look, cgroup_root)
+        for path, populated in walk(_real(look, hierarchy.mount)):
+            if ".slice:" in path and ".slice:" in path.rpartition("/")[2]:
+                literal.append(hierarchy.mount + path)
+            for count in counts:
+                if path.startswith(count.below) or path == count.path:
+                    break
+            else:
+                continue
+            count.directories += 1
+            count.populated += populated
+            # A pod stands under the same path in every hierarchy, so each path is parsed once.
+            if path.rfind("pod") > path.rfind("/") and path not in seen:
+                seen.add(path)
+                place = cgroups.parse(path, count.root)
+                if place and place.kind is cgroups.Kind.POD and place.pod_uid and place.qos:
+                    drivers.setdefault(place.pod_uid, set()).add(place.driver.value)
+                    classes[place.pod_uid] = place.qos.value
+        trees += (
+            Tree(
+                driver=each.driver.value,
+                mount=hierarchy.mount,
+                path=each.path,
+                directories=each.directories,
+                populated=each.populated,
+            )
+            for each in counts
+            if each.directories
+        )
+    descendants, dying = _counters(look.reader, hierarchies)
+    found = Cgroups(
+        trees=tuple(sorted(trees, key=lambda tree: (tree.mount, tree.path))),
+        literal=tuple(sorted(literal)),
+        slice_drop_ins=slice_drop_ins(look.reader),
+        descendants=descendants,
+        dying=dying,
+    )
+    return Survey(found, {uid: PodDirectories(classes[uid], frozenset(drivers[uid])) for uid in sorted(drivers)})
+
+
+def slice_drop_ins(reader: Reader) -> tuple[str, ...]:
+    """Return the drop-ins for slices that the kubelet makes, those for all slices included (systemd.unit(5), F46)."""
+    return tuple(
+        f"{directory}/{name}/{file}"
+        for directory in UNIT_DIRECTORIES
+        for name in reader.names(directory)
+        if _SLICE_DROP_INS.fullmatch(name)
+        for file in reader.names(f"{directory}/{name}")
+        if file.endswith(".conf")
+    )
+
+
+def _roots(look: Look, cgroup_root: str) -> list[_Count]:
+    """Return the places of the kubelet's tree: at its configured root, and at the top, in both spellings."""
+    found: dict[str, _Count] = {}
+    for root in dict.fromkeys((cgroup_root or "/", "/")):
+        try:
+            name = cgroups.from_cgroupfs(f"{root}/{cgroups.KUBEPODS}")
+            paths = {cgroups.Driver.CGROUPFS: name.to_cgroupfs(), cgroups.Driver.SYSTEMD: name.to_systemd()}
+        except cgroups.CgroupNameError as error:
+            look.unknown("kubelet.cgroup_root", error)
+            continue
+        for driver, path in paths.items():
+            found.setdefault(path, _Count(driver, root, path, f"{path}/"))
+    return list(found.values())
+
+
+def _real(look: Look, mount: str) -> str:
+    try:
+        return str(look.reader.resolve(mount))
+    except HostError as error:
+        look.unknown(mount, error)
+        return ""
+
+
+def _counts_links(top: str) -> bool:
+    with os.scandir(top) as entries:
+        children = sum(entry.is_dir(follow_symlinks=False) for entry in entries)
+    return os.stat(top).st_nlink == 2 + children
+
+
+def _populated(path: str, directory: int | None = None) -> bool:
+    try:
+        descriptor = os.open(path, _FILE, dir_fd=directory)
+    except OSError:
+        return False
+    try:
+        return bool(os.read(descriptor, 1))
+    except OSError as error:
+        # cgroups(7): the processes of a threaded cgroup2 are listed by its domain only; it exists to hold threads.
+        return error.errno == errno.EOPNOTSUPP
+    finally:
+        os.close(descriptor)
+
+
+def _counters(reader: Reader, hierarchies: Iterable[Hierarchy]) -> tuple[int, int]:
+    """Return how many cgroups there are, and how many removed ones the kernel still holds (F28)."""
+    for each in hierarchies:
+        if each.version == 2:
+            text = reader.text(f"{each.mount}/cgroup.stat") or ""
+            values = dict(re.findall(r"^(nr_\w+) (\d+)$", text, re.MULTILINE))
+            return int(values.get("nr_descendants", 0)), int(values.get("nr_dying_descendants", 0))
+    counts = re.findall(r"^[^#\s]\S*\s+\d+\s+(\d+)\s+\d+$", reader.text("/proc/cgroups") or "", re.MULTILINE)
+    return max(map(int, counts), default=0), 0

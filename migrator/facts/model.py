@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of the facts. Version 1; a change of shape is a new version, here and in `facts-1.schema.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+FACTS_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """A fact that could not be had: what was looked for, and why it is not known."""
+
+    subject: str
+    """Dotted name of the fact, e.g. `runtime.driver_reported`, or a path."""
+    reason: str
+    line: int = 0
+    """Line of the file that could not be parsed; 0 where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One place that says something about a value, and what it says."""
+
+    kind: str
+    """`default`, `config-file`, `config-drop-in`, `env-file`, `unit`, `unit-drop-in`, `process`, `runtime`, `daemon`."""
+    value: str | None
+    """The driver it names, or None where the place exists and is silent."""
+    path: str = ""
+    """File (or socket, or `/proc/PID/cmdline`); empty for a built-in default."""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """An effective driver with its whole precedence chain, lowest first; the last source with a value decides."""
+
+    value: str | None
+    """`cgroupfs`, `systemd`, any other text that the node really holds, or None: unknown."""
+    chain: tuple[Source, ...] = ()
+
+    @property
+    def decided_by(self) -> Source | None:
+        """The source that decides, or None when nothing is known."""
+        return next((source for source in reversed(self.chain) if source.value is not None), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file that decides something: what it is now. Never its bytes, which may hold credentials."""
+
+    path: str
+    """As configured; `real_path` is where the bytes are, after symbolic links."""
+    real_path: str
+    present: bool
+    sha256: str = ""
+    size: int = 0
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A systemd unit as systemd (or, offline, the unit files) knows it."""
+
+    name: str
+    load_state: str = ""
+    active_state: str = ""
+    sub_state: str = ""
+    unit_file_state: str = ""
+    """`enabled`, `disabled`, `masked`, … decides what a reboot starts."""
+    fragment: str = ""
+    drop_ins: tuple[str, ...] = ()
+    main_pid: int = 0
+    invocation_id: str = ""
+    need_daemon_reload: bool = False
+    """Its files changed since systemd read them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hierarchy:
+    """A mounted cgroup hierarchy: its `mount` point, `controllers` of v1 (`name=systemd` too), empty for cgroup2."""
+
+    mount: str
+    version: int
+    controllers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """The machine."""
+
+    hostname: str
+    machine_id: str
+    boot_id: str
+    os: str
+    kernel: str
+    architecture: str
+    uid: int
+    """Effective uid that looked; not 0 means that much below is unknown."""
+    live: bool
+    """False for an image behind `--root`."""
+    init_systemd: bool
+    systemd_version: int | None
+    cgroup_mode: str
+    """`legacy`, `hybrid`, `unified`, or `unknown`."""
+    hierarchies: tuple[Hierarchy, ...] = ()
+    """The system's own, one per set of controllers."""
+    controllers: tuple[str, ...] = ()
+    """Available in any hierarchy, without v1's named ones (F21)."""
+    extra_cgroup_mounts: tuple[str, ...] = ()
+    """Mount points of further cgroup mounts: a leaked one misleads the kubelet (F21)."""
+    selinux: str = ""
+    """`enforcing`, `permissive`, `disabled`, or empty: no SELinux."""
+    swap: bool = False
+    cpus: int = 0
+    page_size: int = 4096
+    distribution: str = "unknown"
+    """`kubeadm`, `k3s`, `rke2`, `microk8s`, `k0s`, `talos`, `kubespray`, `standalone` (a kubelet without any), `unknown`."""
+    distribution_evidence: str = ""
+    """The path that told it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kubelet:
+    """The kubelet; `driver` is what it would use if it started now, `driver_running` what the running one was started with."""
+
+    present: bool
+    version: str | None = None
+    """`1.20.2`, without the `v`."""
+    unit: Unit | None = None
+    argv: tuple[str, ...] = ()
+    """Of the running process; empty when it does not run."""
+    config_file: str = ""
+    config_format: str = "yaml"
+    config_dir: str = ""
+    """Of `--config-dir`; its `*.conf` are drop-ins of the configuration file."""
+    driver: Driver = field(default_factory=lambda: Driver(value=None))
+    driver_running: Driver = field(default_factory=lambda: Driver(value=None))
+    decides: str = "kubelet"
+    """`kubelet`, or `runtime` where the kubelet takes the driver from CRI RuntimeConfig (F09)."""
+    runtime_endpoint: str = ""
+    cgroup_root: str = ""
+    cgroups_per_qos: bool = True
+    static_pod_path: str = ""
+    healthz: str = "http://127.0.0.1:10248/healthz"
+    """Empty when it is switched off (port 0)."""
+    reserved_cgroups: tuple[tuple[str, str], ...] = ()
+    """(setting, value) of kubeReservedCgroup, systemReservedCgroup, kubeletCgroups, runtimeCgroups, systemCgroups."""
+    enforce_node_allocatable: tuple[str, ...] = ("pods",)
+    fail_cgroup_v1: bool | None = None
+    fail_swap_on: bool | None = None
+    cpu_manager_policy: str = "none"
+    kubeconfig: str = ""
+    """Empty: standalone, no API server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """A runtime handler of containerd or CRI-O; `systemd_cgroup` None means not stated: the runtime's default, false."""
+
+    name: str
+    runtime_type: str
+    systemd_cgroup: bool | None = None
+    binary_name: str = ""
+    is_default: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The container runtime that the kubelet talks to."""
+
+    kind: str
+    """`docker`, `containerd`, `crio`, `unknown`."""
+    shim: str = ""
+    """`dockershim`, `cri-dockerd`, or empty."""
+    version: str | None = None
+    socket: str = ""
+    """Path of the runtime's own API: the CRI socket, or docker's."""
+    cri_version: str = ""
+    """`v1`, `v1alpha2`, or empty."""
+    units: tuple[Unit, ...] = ()
+    """In the order in which they are stopped: sockets first (`docker.socket`), then services."""
+    config_file: str = ""
+    config_version: int = 0
+    driver: Driver = field(default_factory=lambda: Driver(value=None))
+    """As configured on disk: what it would use if it started now (default handler for containerd)."""
+    driver_reported: Driver = field(default_factory=lambda: Driver(value=None))
+    """As the running daemon says: `docker info`, CRI RuntimeConfig or Status; None when it cannot or does not say."""
+    handlers: tuple[Handler, ...] = ()
+    live_restore: bool = False
+    cgroup_parent: str = ""
+    imports: tuple[str, ...] = ()
+    disabled_plugins: tuple[str, ...] = ()
+    legacy_systemd_cgroup: bool = False
+    conmon_cgroup: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container that the runtime knows. `pod_uid` empty: not Kubernetes'. `sandbox` marks the pause container."""
+
+    id: str
+    name: str
+    pod_uid: str = ""
+    state: str = ""
+    """`running`, `exited`, `created`, `unknown`."""
+    sandbox: bool = False
+    pids: tuple[int, ...] = ()
+    """Every process found in a cgroup that names this container, wherever it is."""
+    cgroups: tuple[str, ...] = ()
+    """Distinct places of those processes below the hierarchies' mounts, e.g. `/kubepods/besteffort/pod…/<id>`."""
+    cgroup_parent: str = ""
+    """As the runtime stored it at creation (docker HostConfig.CgroupParent), empty when not known."""
+    restart_policy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod on this node, from the runtime's sandboxes, or from the cgroup tree alone (then `name` is empty)."""
+
+    uid: str
+    """As the kubelet's cgroup name has it: dashed, or 32 hex digits of a static pod."""
+    name: str = ""
+    namespace: str = ""
+    qos: str = ""
+    """`guaranteed`, `burstable`, `besteffort`, or empty: not known."""
+    static: bool = False
+    sandbox_id: str = ""
+    sandbox_state: str = ""
+    containers: tuple[Container, ...] = ()
+    driver: str = ""
+    """Driver in whose spelling its cgroup exists: `cgroupfs`, `systemd`, `both`, or empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """One kubepods tree in one hierarchy: what is there and whether anything lives in it."""
+
+    driver: str
+    """Spelling: `cgroupfs` (`/kubepods`) or `systemd` (`/kubepods.slice`)."""
+    mount: str
+    path: str
+    """Below the mount, e.g. `/kubepods.slice`."""
+    directories: int
+    populated: int
+    """Directories that hold at least one process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cgroups:
+    """The kubepods trees of both spellings, and what should not be there at all."""
+
+    trees: tuple[Tree, ...] = ()
+    literal: tuple[str, ...] = ()
+    """Directories named `…slice:cri-containerd:<id>` (F06), as mount + path."""
+    kubepods_units: tuple[str, ...] = ()
+    """Loaded `kubepods*.slice` units."""
+    container_scopes: tuple[str, ...] = ()
+    """Loaded `docker-*.scope`, `cri-containerd-*.scope`, `crio-*.scope` units."""
+    failed_units: tuple[str, ...] = ()
+    """Failed units among the two above."""
+    slice_drop_ins: tuple[str, ...] = ()
+    """Drop-ins that systemd applies to the kubelet's slices once it makes them (F46)."""
+    descendants: int = 0
+    dying: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything that checks, plan and verification may know about a node."""
+
+    version: int
+    node: Node
+    kubelet: Kubelet
+    runtime: Runtime
+    cgroups: Cgroups
+    pods: tuple[Pod, ...] = ()
+    other_containers: tuple[Container, ...] = ()
+    """Containers outside Kubernetes (F64)."""
+    files: tuple[File, ...] = ()
+    """Every file that was read to find an effective value, or that the plan could change."""
+    unknowns: tuple[Unknown, ...] = ()

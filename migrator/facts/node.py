@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine: system, cgroup mode and hierarchies, systemd, and whose Kubernetes distribution it is."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+from migrator.errors import HostError
+from migrator.facts.look import Look
+from migrator.facts.model import Hierarchy, Node
+
+UNIT_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+"""Where a unit's file and drop-ins are looked for, first wins: systemd.unit(5), "Unit File Load Path"."""
+
+CGROUP_ROOT = "/sys/fs/cgroup"
+
+# cgroups(7) and the kernel's cgroup_subsys.h: what else stands among a v1 mount's options is an option.
+_V1_CONTROLLERS = frozenset(
+    "blkio cpu cpuacct cpuset debug devices freezer hugetlb memory misc net_cls net_prio perf_event pids rdma".split()
+)
+
+# First match wins: a product that brings its own kubelet before kubeadm, whose files some of them leave as well (F19).
+_DISTRIBUTIONS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
+    ("k3s", (("k3s.service",), ("k3s-agent.service",), ("/var/lib/rancher/k3s/agent",))),
+    ("rke2", (("rke2-server.service",), ("rke2-agent.service",), ("/var/lib/rancher/rke2/agent",))),
+    ("microk8s", (("/var/snap/microk8s/current",),)),
+    ("k0s", (("k0sworker.service",), ("k0scontroller.service",), ("/var/lib/k0s",))),
+    ("kubespray", (("/etc/kubernetes/kubelet.env", "/etc/kubernetes/kubelet-config.yaml"),)),
+    (
+        "kubeadm",
+        (
+            ("/var/lib/kubelet/kubeadm-flags.env",),
+            ("kubelet.service.d/10-kubeadm.conf", "/etc/kubernetes/kubelet.conf"),
+        ),
+    ),
+    ("standalone", (("kubelet.service",),)),
+)
+
+
+def gather_node(look: Look) -> Node:
+    """Return what the machine is; what an image cannot tell is noted as unknown."""
+    reader = look.reader
+    hierarchies, extra = _hierarchies(look)
+    distribution, evidence = detect_distribution(look)
+    system = os.uname() if reader.live else None
+    kernel = system.release if system else _line(look, "/proc/sys/kernel/osrelease")
+    if not kernel:
+        look.unknown("node.kernel", "the image holds no /proc/sys/kernel/osrelease")
+    return Node(
+        hostname=system.nodename if system else _line(look, "/etc/hostname"),
+        machine_id=_line(look, "/etc/machine-id"),
+        boot_id=_line(look, "/proc/sys/kernel/random/boot_id"),
+        os=os_name(reader.text("/etc/os-release") or reader.text("/usr/lib/os-release") or ""),
+        kernel=kernel,
+        architecture=system.machine if system else _line(look, "/proc/sys/kernel/arch"),
+        uid=os.geteuid(),
+        live=reader.live,
+        init_systemd=reader.exists("/run/systemd/system") or (not reader.live and _init_is_systemd(look)),
+        systemd_version=_systemd_version(look),
+        cgroup_mode=cgroup_mode(hierarchies),
+        hierarchies=hierarchies,
+        controllers=_controllers(look, hierarchies),
+        extra_cgroup_mounts=extra,
+        selinux=_selinux(look),
+        swap=_swap(look),
+        cpus=_cpus(look),
+        page_size=os.sysconf("SC_PAGE_SIZE") if reader.live else 4096,
+        distribution=distribution,
+        distribution_evidence=evidence,
+    )
+
+
+def os_name(text: str) -> str:
+    """Return the system's name from the text of os-release(5), or empty."""
+    values = dict(line.strip().split("=", 1) for line in text.splitlines() if re.match(r"\s*[A-Z_]+=", line))
+    name = values.get("PRETTY_NAME") or values.get("NAME") or values.get("ID") or ""
+    return name.strip("\"'")
+
+
+def parse_mountinfo(text: str) -> tuple[Hierarchy, ...]:
+    """Return every cgroup mount in the text of proc_pid_mountinfo(5), in its order; other lines and junk are skipped."""
+    found = []
+    for line in text.splitlines():
+        before, separator, after = line.partition(" - ")
+        fields, types = before.split(" "), after.split(" ")
+        if not separator or len(fields) < 6 or len(types) < 3 or types[0] not in ("cgroup", "cgroup2"):
+            continue
+        mount = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
+        if types[0] == "cgroup2":
+            found.append(Hierarchy(mount=mount, version=2))
+            continue
+        options = types[2].split(",")
+        names = [name for name in options if name in _V1_CONTROLLERS or name.startswith("name=")]
+        found.append(Hierarchy(mount=mount, version=1, controllers=tuple(sorted(names))))
+    return tuple(found)
+
+
+def own_hierarchies(
+    mounts: Iterable[Hierarchy],
+) -> tuple[tuple[Hierarchy, ...], tuple[str, ...]]:
+    """Split cgroup mounts into the system's own and the mount points of further ones (F21).
+
+    A hierarchy can be mounted many times (cilium mounts cgroup2 for itself, containers see bind mounts). The system's
+    own are below /sys/fs/cgroup, one per set of controllers; without any there, the first of each set.
+    """
+    mounts = tuple(mounts)
+    at_home = [each for each in mounts if (each.mount + "/").startswith(CGROUP_ROOT + "/")]
+    own: dict[tuple[int, tuple[str, ...]], Hierarchy] = {}
+    for each in at_home or mounts:
+        own.setdefault((each.version, each.controllers), each)
+    chosen = tuple(sorted(own.values(), key=lambda each: each.mount))
+    extra = sorted({each.mount for each in mounts} - {each.mount for each in chosen})
+    return chosen, tuple(extra)
+
+
+def cgroup_mode(hierarchies: Iterable[Hierarchy]) -> str:
+    """Return `legacy`, `hybrid`, `unified` or `unknown`; systemd's CGROUP_DELEGATION.md says how to tell."""
+    versions = {each.version for each in hierarchies}
+    return {(1,): "legacy", (1, 2): "hybrid", (2,): "unified"}.get(tuple(sorted(versions)), "unknown")
+
+
+def detect_distribution(look: Look) -> tuple[str, str]:
+    """Return the distribution that owns this node's kubelet, and the path that told it."""
+    release = look.reader.text("/etc/os-release") or ""
+    if re.search(r"^ID=[\"']?talos\b", release, re.MULTILINE):
+        return "talos", "/etc/os-release"
+    for name, alternatives in _DISTRIBUTIONS:
+        for needed in alternatives:
+            found = [_find(look, path) for path in needed]
+            if all(found):
+                return name, found[0]
+    return "unknown", ""
+
+
+def _find(look: Look, path: str) -> str:
+    """Return where an absolute path, or a file of systemd's unit directories, is; empty when nowhere."""
+    candidates = [path] if path.startswith("/") else [f"{directory}/{path}" for directory in UNIT_DIRECTORIES]
+    return next((each for each in candidates if look.reader.exists(each)), "")
+
+
+def _hierarchies(look: Look) -> tuple[tuple[Hierarchy, ...], tuple[str, ...]]:
+    text = look.reader.text("/proc/self/mountinfo")
+    if text is None:
+        look.unknown("node.cgroup_mode", "there is no /proc/self/mountinfo to read")
+        return (), ()
+    own, extra = own_hierarchies(parse_mountinfo(text))
+    if not own:
+        look.unknown("node.cgroup_mode", "no cgroup hierarchy is mounted")
+    return own, extra
+
+
+def _controllers(look: Look, hierarchies: tuple[Hierarchy, ...]) -> tuple[str, ...]:
+    found = {name for each in hierarchies for name in each.controllers if not name.startswith("name=")}
+    for each in hierarchies:
+        if each.version == 2:
+            found.update((look.reader.text(f"{each.mount}/cgroup.controllers") or "").split())
+    return tuple(sorted(found))
+
+
+def _systemd_version(look: Look) -> int | None:
+    """Return systemd's version as it says, or, in an image, as the name of its private library does."""
+    if look.reader.live:
+        try:
+            said = look.reader.run(["systemctl", "--version"])
+        except HostError as error:
+            look.unknown("node.systemd_version", error)
+            return None
+        match = re.match(r"systemd (\d+)", said.stdout)
+    else:
+        libraries = [f"/usr/lib/{name}/systemd" for name in look.reader.names("/usr/lib") if "-linux-" in name]
+        names = [
+            name
+            for directory in ("/usr/lib/systemd", "/lib/systemd", *libraries)
+            for name in look.reader.names(directory)
+        ]
+        found = (re.match(r"libsystemd-shared-(\d+)\b.*\.so$", name) for name in names)
+        match = next((each for each in found if each), None)
+    if match is None:
+        look.unknown("node.systemd_version", "no systemd was found that tells its version")
+        return None
+    return int(match[1])
+
+
+def _init_is_systemd(look: Look) -> bool:
+    try:
+        return look.reader.resolve("/sbin/init").name == "systemd"
+    except HostError:
+        return False
+
+
+def _selinux(look: Look) -> str:
+    enforce = look.reader.text("/sys/fs/selinux/enforce")
+    if enforce is not None:
+        return "enforcing" if enforce.strip() == "1" else "permissive"
+    configured = re.search(
+        r"^\s*SELINUX\s*=\s*(\w+)", look.reader.text("/etc/selinux/config") or "", re.MULTILINE
+    )
+    if configured is None:
+        return ""
+    return "disabled" if look.reader.live else configured[1].lower()
+
+
+def _swap(look: Look) -> bool:
+    text = look.reader.text("/proc/swaps")
+    if text is None:
+        look.unknown("node.swap", "there is no /proc/swaps to read")
+        return False
+    return any(line.split() for line in text.splitlines()[1:])
+
+
+def _cpus(look: Look) -> int:
+    if look.reader.live:
+        return os.cpu_count() or 0
+    return len(re.findall(r"^processor\s*:", look.reader.text("/proc/cpuinfo") or "", re.MULTILINE))
+
+
+def _line(look: Look, path: str) -> str:
+    return (look.reader.text(path) or "").strip()

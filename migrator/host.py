@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door to the machine's files, processes and programs: `Reader` looks, `Host` looks and changes.
+
+Every path is a path *of the node* ("/etc/docker/daemon.json"); with `--root DIR` the node is a directory, symbolic links
+are followed inside it and never out of it, and nothing that needs a running node is available (`live` is False).
+What audits, plans and verifies is given a `Reader`, so that it cannot write.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrator.errors import HostError
+
+MAX_FILE = 8 * 1024 * 1024
+"""Bytes: no configuration file of a node is larger; a larger one is refused, not read into memory."""
+
+_LINKS = 40  # the kernel's own limit, see path_resolution(7)
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file as it was found: `sha256` of its bytes, and all that must come back with them.
+
+    `kind` is "file" or "absent". `path` is where the bytes are (after symbolic links). `xattrs` holds (name, base64).
+    """
+
+    kind: str
+    path: str
+    sha256: str = ""
+    size: int = 0
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    xattrs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a program said: exit `code`, and both streams as text."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Reader:
+    """Looks at a node and never changes it."""
+
+    def __init__(self, root: str | Path = "/") -> None:
+        self.root = Path(root).resolve()
+        self.live = self.root == Path("/")
+
+    def resolve(self, path: str) -> Path:
+        """Return where a node path really is, following links inside `root` only.
+
+        Raises:
+            HostError: a loop of symbolic links, or a relative path.
+        """
+        if not path.startswith("/"):
+            raise HostError(f"{path}: not an absolute path")
+        if self.live:
+            return Path(os.path.realpath(path))
+        todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        done: list[str] = []
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                del done[-1:]
+                continue
+            here = self.root.joinpath(*done, part)
+            if not here.is_symlink():
+                done.append(part)
+                continue
+            links += 1
+            if links > _LINKS:
+                raise HostError(f"{path}: too many levels of symbolic links")
+            target = os.readlink(here)
+            if target.startswith("/"):
+                done = []
+            todo.extend(part for part in reversed(target.split("/")) if part not in ("", "."))
+        return self.root.joinpath(*done)
+
+    def node_path(self, real: Path) -> str:
+        """Return the node's name of a path that `resolve` gave."""
+        return "/" + str(real.relative_to(self.root)) if real != self.root else "/"
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is anything at `path`."""
+        try:
+            return self.resolve(path).exists()
+        except (HostError, PermissionError):
+            return False
+
+    def read(self, path: str, limit: int = MAX_FILE) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            HostError: it cannot be read (permission, not a regular file, larger than `limit` bytes).
+        """
+        real = self.resolve(path)
+        try:
+            with real.open("rb") as stream:
+                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                    raise HostError(f"{path}: not a regular file")
+                data = stream.read(limit + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(errno.ENOENT, "no such file", path) from None
+        except OSError as error:
+            raise HostError(f"cannot read {path}: {error.strerror}") from error
+        if len(data) > limit:
+            raise HostError(f"{path}: larger than {limit} bytes")
+        return data
+
+    def text(self, path: str, limit: int = MAX_FILE) -> str | None:
+        """Return a file's text (undecodable bytes escaped), or None when it is absent or unreadable."""
+        try:
+            return self.read(path, limit).decode("utf-8", "surrogateescape")
+        except (FileNotFoundError, HostError):
+            return None
+
+    def names(self, path: str) -> list[str]:
+        """Return the sorted names in a directory; empty when it is absent or unreadable."""
+        try:
+            return sorted(os.listdir(self.resolve(path)))
+        except (OSError, HostError):
+            return []
+
+    def state(self, path: str) -> FileState:
+        """Return digest, owner, mode and extended attributes of the file at `path`, or that it is absent.
+
+        Raises:
+            HostError: it is there and cannot be read, or is no regular file.
+        """
+        real = self.resolve(path)
+        name = self.node_path(real)
+        try:
+            data = self.read(name)
+            found = real.stat()
+        except FileNotFoundError:
+            return FileState("absent", name)
+        xattrs: list[tuple[str, str]] = []
+        with contextlib.suppress(OSError):
+            xattrs = [
+                (key, base64.b64encode(os.getxattr(real, key)).decode()) for key in sorted(os.listxattr(real))
+            ]
+        return FileState(
+            "file",
+            name,
+            hashlib.sha256(data).hexdigest(),
+            len(data),
+            stat.S_IMODE(found.st_mode),
+            found.st_uid,
+            found.st_gid,
+            tuple(xattrs),
+        )
+
+    def run(self, argv: Sequence[str], timeout: float = 30) -> Output:
+        """Run a program that only looks, and return what it said, whatever its exit code.
+
+        Raises:
+            HostError: no live node, no such program, or no answer within `timeout` seconds.
+        """
+        if not self.live:
+            raise HostError(f"{argv[0]} cannot be asked: {self.root} is an image, not a running node")
+        try:
+            done = subprocess.run(
+                list(argv),
+                check=False,
+                capture_output=True,
+                timeout=timeout,
+                env=_ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C on the terminal is ours to handle, not the child's
+            )
+        except FileNotFoundError:
+            raise HostError(f"{argv[0]}: no such program on this node") from None
+        except subprocess.TimeoutExpired:
+            raise HostError(f"`{' '.join(argv)}` gave no answer within {timeout:g} s") from None
+        decode = "utf-8", "replace"
+        return Output(tuple(argv), done.returncode, done.stdout.decode(*decode), done.stderr.decode(*decode))
+
+    def processes(self) -> Iterator[int]:
+        """Yield the ids of the node's processes."""
+        for name in os.listdir(self.root / "proc") if (self.root / "proc").is_dir() else ():
+            if name.isdigit():
+                yield int(name)
+
+
+class Host(Reader):
+    """Looks at a node and changes it; only a step's `apply` and `revert`, and the run's own journal, get one."""
+
+    def write(self, path: str, data: bytes, *, like: FileState | None = None, mode: int = 0o644) -> None:
+        """Replace or make a file atomically and durably: temporary file beside it, fsync, rename, fsync directory.
+
+        `like` gives owner, mode and extended attributes (the SELinux label among them); without it the file is root's
+        with `mode`. Symbolic links stay: the file they lead to is replaced.
+
+        Raises:
+            HostError: the machine refused; the old file is untouched.
+        """
+        real = self.resolve(path)
+        temporary = real.with_name(f".{real.name}.cgmigrate-{secrets.token_hex(4)}")
+        try:
+            self._make_directory(real.parent)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                if like and like.kind == "file":
+                    os.fchown(stream.fileno(), like.uid, like.gid)
+                    for key, value in like.xattrs:
+                        os.setxattr(stream.fileno(), key, base64.b64decode(value))
+                os.fchmod(stream.fileno(), like.mode if like and like.kind == "file" else mode)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.rename(real)
+            sync_directory(real.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise HostError(f"cannot write {path}: {error.strerror}") from error
+
+    def remove(self, path: str) -> None:
+        """Remove a file durably; absent already is fine.
+
+        Raises:
+            HostError: the machine refused.
+        """
+        real = self.resolve(path)
+        try:
+            real.unlink(missing_ok=True)
+            if real.parent.is_dir():
+                sync_directory(real.parent)
+        except OSError as error:
+            raise HostError(f"cannot remove {path}: {error.strerror}") from error
+
+    def remove_directory(self, path: str) -> bool:
+        """Remove an empty directory (or cgroup); tell whether it is gone now. Never recursive."""
+        try:
+            self.resolve(path).rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.EBUSY, errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise HostError(f"cannot remove {path}: {error.strerror}") from error
+        return True
+
+    def _make_directory(self, directory: Path) -> None:
+        missing = [directory]
+        while not missing[-1].parent.is_dir():
+            missing.append(missing[-1].parent)
+        if not directory.is_dir():
+            for each in reversed(missing):
+                each.mkdir(mode=0o755, exist_ok=True)
+                sync_directory(each.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable; POSIX promises nothing of a rename before this."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

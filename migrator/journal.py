@@ -1,0 +1,462 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal of a run: what was about to be done, and what was done, on disk before and after each effect.
+
+A run is a directory `/var/lib/cgmigrate/runs/<utc>-<digest8>/` (0700) with `plan.json`, `facts.json`, `journal.jsonl`,
+`log.jsonl` and `blobs/<sha256>` (0600). The journal is append-only: one record is one line, one write and one fsync, and
+carries a checksum. The state of a run is a pure fold over its records (`fold`):
+
+    planned ──► applying ──► committed ──► rolling-back ──► rolled-back
+                   │                          ▲    │
+                   └──────────────────────────┘    └─────► dirty
+
+A crash leaves at most a torn last line, which is dropped and truncated: its effect was not begun (a record comes before
+its effect) or is looked for again (`where`). Damage anywhere else stops the tool, because the undo of an effect may be
+in the damaged part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from migrator.errors import ConflictError, HostError, UsageError
+from migrator.host import Reader, sync_directory
+
+STATE = "/var/lib/cgmigrate"
+JOURNAL_VERSION = 1
+
+
+class Kind(StrEnum):
+    """What a record says."""
+
+    BEGIN = "begin"
+    CAPTURED = "captured"
+    APPLYING = "applying"
+    APPLIED = "applied"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    COMMITTED = "committed"
+    ROLLING_BACK = "rolling-back"
+    REVERTING = "reverting"
+    REVERTED = "reverted"
+    REVERT_FAILED = "revert-failed"
+    ROLLED_BACK = "rolled-back"
+    DIRTY = "dirty"
+
+
+class Status(StrEnum):
+    """Where a run stands."""
+
+    PLANNED = "planned"
+    APPLYING = "applying"
+    COMMITTED = "committed"
+    ROLLING_BACK = "rolling-back"
+    ROLLED_BACK = "rolled-back"
+    DIRTY = "dirty"
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether nothing is left half-way."""
+        return self in (Status.COMMITTED, Status.ROLLED_BACK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line of the journal; `number` counts from 1, `time` is UTC, `boot` the boot id it was written in."""
+
+    number: int
+    time: str
+    boot: str
+    kind: Kind
+    step: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class RunState:
+    """The fold of a journal: which steps have an undo, are applied, are reverted, and how often each was tried."""
+
+    status: Status = Status.PLANNED
+    boot: str = ""
+    undo: dict[str, Any] = field(default_factory=dict)
+    applied: dict[str, str] = field(default_factory=dict)
+    """Step → boot id in which it was applied: what lives only until a reboot must be done again after one."""
+    begun: set[str] = field(default_factory=set)
+    reverted: dict[str, str] = field(default_factory=dict)
+    """Step → boot id in which it was reverted."""
+    failed: dict[str, str] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    reason: str = ""
+    """Why the run is rolling back, or what failed."""
+    started: str = ""
+    ended: str = ""
+
+
+def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one case per kind of record
+    """Return the state that a journal's records tell; pure."""
+    state = RunState()
+    for record in records:
+        state.boot, state.ended = record.boot, record.time
+        match record.kind:
+            case Kind.BEGIN:
+                state.status, state.started = Status.APPLYING, record.time
+            case Kind.CAPTURED:
+                # The first capture counts: a later one would see our own change as the original.
+                state.undo.setdefault(record.step, record.data.get("undo"))
+            case Kind.APPLYING:
+                state.begun.add(record.step)
+                state.attempts[record.step] = state.attempts.get(record.step, 0) + 1
+            case Kind.APPLIED:
+                state.applied[record.step] = record.boot
+                state.attempts.pop(record.step, None)
+            case Kind.FAILED:
+                state.reason = str(record.data.get("error", ""))
+            case Kind.COMMITTED:
+                state.status = Status.COMMITTED
+            case Kind.ROLLING_BACK:
+                state.status = Status.ROLLING_BACK
+                state.reason = str(record.data.get("reason", "")) or state.reason
+            case Kind.REVERTED:
+                state.reverted[record.step] = record.boot
+                state.failed.pop(record.step, None)
+            case Kind.REVERT_FAILED:
+                state.failed[record.step] = str(record.data.get("error", ""))
+            case Kind.ROLLED_BACK:
+                state.status = Status.ROLLED_BACK
+            case Kind.DIRTY:
+                state.status = Status.DIRTY
+            case Kind.INTERRUPTED | Kind.REVERTING:
+                pass
+    return state
+
+
+def encode(record: Record) -> bytes:
+    """Return a record as its line, checksum included."""
+    body: dict[str, Any] = {
+        "v": JOURNAL_VERSION,
+        "n": record.number,
+        "time": record.time,
+        "boot": record.boot,
+        "kind": record.kind.value,
+        "step": record.step,
+        "data": record.data,
+    }
+    return json.dumps(body | {"sum": _checksum(body)}, sort_keys=True).encode() + b"\n"
+
+
+def decode(data: bytes, name: str) -> tuple[list[Record], int]:
+    """Return the records of a journal's bytes, and how many bytes of it are whole: a torn last line does not count.
+
+    Raises:
+        ConflictError: a line before the last is damaged, or the numbers have a gap.
+    """
+    records: list[Record] = []
+    whole = 0
+    lines = data.splitlines(keepends=True)
+    for index, line in enumerate(lines, start=1):
+        record = _decode_line(line)
+        if record is None or record.number != index:
+            if index == len(lines) and (record is None):
+                break
+            raise ConflictError(
+                f"{name}:{index}: damaged record; the run's undo data cannot be trusted",
+                hint=f"the saved files are in {Path(name).parent}/blobs; restore them by hand, nothing was changed now",
+            )
+        records.append(record)
+        whole += len(line)
+    return records, whole
+
+
+def _decode_line(line: bytes) -> Record | None:
+    try:
+        body = json.loads(line)
+        checksum = body.pop("sum")
+        if not line.endswith(b"\n") or checksum != _checksum(body) or body["v"] != JOURNAL_VERSION:
+            return None
+        return Record(
+            number=body["n"],
+            time=body["time"],
+            boot=body["boot"],
+            kind=Kind(body["kind"]),
+            step=body["step"],
+            data=body["data"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Run:
+    """One run on disk: its directory, its blobs, its journal."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.name = directory.name
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.directory / "journal.jsonl"
+
+    def records(self) -> list[Record]:
+        """Return the whole records on disk.
+
+        Raises:
+            ConflictError: damaged in the middle.
+            HostError: unreadable.
+        """
+        try:
+            data = self.journal.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise HostError(f"cannot read {self.journal}: {error.strerror}") from error
+        return decode(data, str(self.journal))[0]
+
+    def state(self) -> RunState:
+        """Return where the run stands, from the disk."""
+        return fold(self.records())
+
+    def load(self, name: str) -> Any:
+        """Return a JSON document of the run (`plan.json`, `facts.json`).
+
+        Raises:
+            ConflictError: absent or damaged.
+        """
+        try:
+            return json.loads((self.directory / name).read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConflictError(f"cannot read {self.directory / name}: {error}") from error
+
+    def save(self, name: str, data: bytes) -> None:
+        """Write a document of the run durably, 0600."""
+        _write_private(self.directory / name, data)
+
+    def put_blob(self, data: bytes) -> str:
+        """Keep bytes durably under their sha256 and return it."""
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.directory / "blobs" / digest
+        if not path.exists():
+            _write_private(path, data)
+        return digest
+
+    def blob(self, digest: str) -> bytes:
+        """Return the bytes kept under a sha256.
+
+        Raises:
+            ConflictError: absent, or no longer what they were.
+        """
+        path = self.directory / "blobs" / digest
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ConflictError(f"cannot read the saved file {path}: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ConflictError(f"the saved file {path} is damaged: its sha256 is not its name")
+        return data
+
+
+class Journal:
+    """The open journal of a run: appends records durably and keeps their fold."""
+
+    def __init__(self, run: Run, boot: str) -> None:
+        self.run = run
+        self.boot = boot
+        self._descriptor = os.open(run.journal, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        data = run.journal.read_bytes()
+        records, whole = decode(data, str(run.journal))
+        if whole < len(data):
+            os.ftruncate(self._descriptor, whole)
+            os.fsync(self._descriptor)
+        sync_directory(run.directory)
+        os.lseek(self._descriptor, 0, os.SEEK_END)
+        self._number = len(records)
+        self._records = records
+        self.previous_boot = records[-1].boot if records else boot
+
+    @property
+    def state(self) -> RunState:
+        """The fold of what is on disk."""
+        return fold(self._records)
+
+    def write(self, kind: Kind, step: str = "", **data: Any) -> None:
+        """Append one record: one write, one fsync.
+
+        Raises:
+            HostError: the disk refused; nothing may be changed on the strength of this record.
+        """
+        record = Record(
+            number=self._number + 1, time=utc_now(), boot=self.boot, kind=kind, step=step, data=data
+        )
+        line = encode(record)
+        start = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        try:
+            written = os.write(self._descriptor, line)
+            if written != len(line):
+                raise OSError(28, "short write")
+            os.fsync(self._descriptor)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, start)
+                os.lseek(self._descriptor, start, os.SEEK_SET)
+            raise HostError(f"cannot write {self.run.journal}: {error.strerror}") from error
+        self._number += 1
+        self._records.append(record)
+
+    def close(self) -> None:
+        """Close the file; every record is on disk already."""
+        os.close(self._descriptor)
+
+
+class Runs:
+    """The state directory: all runs, and the lock that lets one process change the node at a time."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.base = reader.resolve(STATE)
+
+    def all(self) -> list[Run]:
+        """Return the runs, oldest first."""
+        directory = self.base / "runs"
+        try:
+            names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise HostError(f"cannot read {directory}: {error.strerror}") from error
+        return [Run(directory / name) for name in names]
+
+    def get(self, name: str) -> Run:
+        """Return the run with this name, or whose name starts so.
+
+        Raises:
+            UsageError: none, or more than one.
+        """
+        found = [run for run in self.all() if run.name == name] or [
+            run for run in self.all() if run.name.startswith(name)
+        ]
+        if len(found) != 1:
+            known = ", ".join(run.name for run in self.all()) or "none"
+            raise UsageError(
+                f"{name}: {'no such run' if not found else 'more than one run'}; known runs: {known}"
+            )
+        return found[0]
+
+    def unsettled(self) -> Run | None:
+        """Return the run that was left half-way, if there is one."""
+        return next((run for run in reversed(self.all()) if not run.state().status.settled), None)
+
+    def create(
+        self, digest: str, plan: bytes, facts: bytes, blobs: Sequence[bytes], when: str | None = None
+    ) -> Run:
+        """Make a run's directory with its documents and blobs, all durable, under a name nobody has yet.
+
+        Raises:
+            HostError: the disk refused.
+        """
+        runs = self.base / "runs"
+        stamp = (when or utc_now()).replace("-", "").replace(":", "")[:15] + "Z"
+        name, count = f"{stamp}-{digest[:8]}", 1
+        while (runs / name).exists():
+            count += 1
+            name = f"{stamp}-{digest[:8]}-{count}"
+        building = Run(runs / f".{name}")
+        try:
+            self._prepare()
+            if building.directory.exists():
+                shutil.rmtree(building.directory)
+            building.directory.mkdir(mode=0o700)
+            (building.directory / "blobs").mkdir(mode=0o700)
+            building.save("plan.json", plan)
+            building.save("facts.json", facts)
+            for blob in blobs:
+                building.put_blob(blob)
+            sync_directory(building.directory / "blobs")
+            sync_directory(building.directory)
+            building.directory.rename(runs / name)
+            sync_directory(runs)
+        except OSError as error:
+            raise HostError(f"cannot make the run in {runs}: {error.strerror}") from error
+        return Run(runs / name)
+
+    def forget(self, run: Run) -> None:
+        """Delete a settled run and its blobs; afterwards it cannot be rolled back.
+
+        Raises:
+            ConflictError: the run is not settled.
+        """
+        if not run.state().status.settled:
+            raise ConflictError(
+                f"{run.name} is not settled ({run.state().status})",
+                hint="`cgmigrate resume` or `cgmigrate rollback` first",
+            )
+        shutil.rmtree(run.directory)
+        sync_directory(run.directory.parent)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the node's lock.
+
+        Raises:
+            ConflictError: another cgmigrate holds it.
+        """
+        try:
+            self._prepare()
+            descriptor = os.open(self.base / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HostError(f"cannot use {self.base}: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                raise ConflictError(
+                    f"another cgmigrate is at work on this node (pid {owner or 'unknown'})",
+                    hint="wait for it, or look with `cgmigrate status`",
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _prepare(self) -> None:
+        (self.base / "runs").mkdir(parents=True, exist_ok=True)
+        for directory in (self.base, self.base / "runs"):
+            directory.chmod(0o700)
+        sync_directory(self.base)
+
+
+def utc_now() -> str:
+    """Return the time as `2026-11-22T14:05:09Z`."""
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def boot_id(reader: Reader) -> str:
+    """Return the boot id of a live node; an image has none (`image`)."""
+    return (reader.text("/proc/sys/kernel/random/boot_id") or "image").strip() if reader.live else "image"
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(path)
+    sync_directory(path.parent)

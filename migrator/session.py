@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One sitting at a node: look, plan, apply, go on, go back. What the commands share, without a command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from migrator.audit import Audit, audit
+from migrator.engine import Engine, Interrupt, Progress
+from migrator.errors import BlockedError, ConflictError, UsageError
+from migrator.facts.gather import gather
+from migrator.facts.store import digest as facts_digest
+from migrator.facts.store import dump as dump_facts
+from migrator.host import Host, Reader
+from migrator.journal import Journal, Run, Runs, boot_id, utc_now
+from migrator.plan import Plan, PlannedStep, drift, make_plan, parse_plan, plan_digest, planned_steps, render
+from migrator.steps import Hands, RuntimeControl, RuntimeReader
+from migrator.steps.registry import KINDS
+from migrator.systemd import UnitControl
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voice:
+    """How a run tells what it does: one line of a step, and each change of step."""
+
+    say: Callable[[str], None]
+    tell: Callable[[Progress], None]
+
+
+def look(reader: Reader, progress: Callable[[str], None] = lambda _: None) -> Audit:
+    """Gather the facts of a node and judge them."""
+    return audit(gather(reader, progress))
+
+
+def plan_node(reader: Reader, found: Audit) -> Plan:
+    """Plan the node that was just looked at.
+
+    Raises:
+        BlockedError: it has blockers.
+    """
+
+    def read(path: str) -> bytes | None:
+        try:
+            return reader.read(path)
+        except FileNotFoundError:
+            return None
+
+    return make_plan(found, facts_digest(found.facts), read)
+
+
+def begin(host: Host, reviewed: bytes, name: str) -> tuple[Run, Plan]:
+    """Hold a reviewed plan against the node of this moment and, if it still is the plan, make a run of it.
+
+    Nothing is changed but the state directory. The caller holds the lock.
+
+    Raises:
+        UsageError: the plan cannot be read.
+        ConflictError: it is not the plan of this node at this moment, or another run is open.
+        BlockedError: the node has blockers by now.
+    """
+    document = parse_plan(reviewed, name)
+    runs = Runs(host)
+    if (left := runs.unsettled()) is not None:
+        raise ConflictError(
+            f"the run {left.name} is {left.state().status}",
+            hint="`cgmigrate resume` or `cgmigrate rollback` first",
+        )
+    found = look(host)
+    machine = found.facts.node.machine_id
+    if document["machine_id"] != machine:
+        raise ConflictError(
+            f"{name} is a plan for node {document['node']} (machine id {document['machine_id']}), "
+            f"and this is {found.facts.node.hostname} ({machine})",
+            hint="make a plan on this node: `cgmigrate plan -o FILE`",
+        )
+    try:
+        now = plan_node(host, found)
+    except BlockedError as error:
+        raise ConflictError(
+            f"{name} no longer holds: {error.message}", hint=error.hint or "`cgmigrate audit` shows more"
+        ) from error
+    if difference := drift(document, now.document):
+        raise ConflictError(
+            f"{name} is not the plan that this node needs now; nothing was changed:\n"
+            + "\n".join(difference),
+            hint="look at the difference; make and review a new plan: `cgmigrate plan -o FILE`",
+        )
+    if not now.steps:
+        raise UsageError("the plan has no steps: there is nothing to apply")
+    run = runs.create(
+        plan_digest(now.document), render(now.document), dump_facts(found.facts).encode(), now.contents
+    )
+    return run, now
+
+
+@contextlib.contextmanager
+def engine_of(host: Host, run: Run, voice: Voice, interrupt: Interrupt) -> Iterator[Engine]:
+    """Open a run's journal and all doors, and give its engine.
+
+    Raises:
+        ConflictError: the run's own plan or journal is damaged.
+    """
+    document = run.load("plan.json")
+    journal = Journal(run, boot_id(host))
+    log = (run.directory / "log.jsonl").open("a", encoding="utf-8")
+    units = UnitControl(host)
+
+    def say(line: str) -> None:
+        _log(log.write, log.flush, {"time": utc_now(), "say": line})
+        voice.say(line)
+
+    def tell(progress: Progress) -> None:
+        entry = {
+            "time": utc_now(),
+            "verb": progress.verb,
+            "step": progress.step.id,
+            "message": progress.message,
+        }
+        _log(log.write, log.flush, entry)
+        voice.tell(progress)
+
+    hands = Hands(
+        reader=host,
+        units=units,
+        runtime_reader=lambda kind, socket: runtime_reader(host, kind, socket),
+        say=say,
+        check=interrupt.check,
+        host=host,
+        control=units,
+        blob=run.blob,
+        runtime_control=lambda kind, socket: runtime_control(host, kind, socket),
+    )
+    steps = [(planned, KINDS[planned.kind](planned.params)) for planned in planned_steps(document)]
+    try:
+        yield Engine(steps=steps, journal=journal, hands=hands, tell=tell)
+    finally:
+        journal.close()
+        units.close()
+        log.close()
+
+
+def _log(write: Callable[[str], int], flush: Callable[[], None], entry: Mapping[str, Any]) -> None:
+    """Write a line of the run's log, which never decides an outcome."""
+    with contextlib.suppress(OSError):
+        write(json.dumps(entry, sort_keys=True) + "\n")
+        flush()
+
+
+def runtime_reader(reader: Reader, kind: str, socket: str) -> RuntimeReader:
+    """Return the door to a runtime, for looking."""
+    if kind == "docker":
+        from migrator.docker import Docker  # noqa: PLC0415 - late: only the runtime that is there
+
+        return Docker(reader, socket)
+    from migrator.cri import Cri  # noqa: PLC0415 - late: grpc takes 100 ms
+
+    return Cri(socket)
+
+
+def runtime_control(reader: Reader, kind: str, socket: str) -> RuntimeControl:
+    """Return the door to a runtime, for removing what the kubelet made."""
+    if kind == "docker":
+        from migrator.docker import DockerControl  # noqa: PLC0415 - late
+
+        return DockerControl(reader, socket)
+    from migrator.cri import CriControl  # noqa: PLC0415 - late
+
+    return CriControl(socket)
+
+
+def open_run(host: Host, name: str | None) -> Run:
+    """Return the named run, or the newest one that can go back (open, or committed).
+
+    Raises:
+        UsageError: there is none.
+        ConflictError: a newer run stands on top of it.
+    """
+    runs = Runs(host)
+    alive = [run for run in runs.all() if str(run.state().status) not in ("rolled-back",)]
+    if name is None:
+        if not alive:
+            raise UsageError("no run to roll back on this node")
+        return alive[-1]
+    run = runs.get(name)
+    newer = [each.name for each in alive if each.name > run.name]
+    if newer and run in alive:
+        raise ConflictError(
+            f"{run.name} cannot be rolled back while {newer[-1]} stands on it",
+            hint=f"cgmigrate rollback {newer[-1]}",
+        )
+    return run
+
+
+def deferred(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
+    """Return the steps that an image leaves to its first boot."""
+    return [step for step in steps if not KINDS[step.kind].offline]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remove stale kubepods cgroups of both spellings: units first, then directories in every hierarchy."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import ClassVar
+
+from migrator.errors import HostError, StepError
+from migrator.facts.cgroup import KUBEPODS_PATTERNS, walk
+from migrator.facts.node import own_hierarchies
+from migrator.steps import Hands, Params, Sight, Undo, Where
+
+PATIENCE = 20.0
+"""Seconds for the last processes to leave: a container's cgroup empties a moment after its runtime says it stopped."""
+
+
+class RemoveCgroups:
+    """Depth first, plain rmdir, only when nothing lives there; the same in both directions.
+
+    A stale pod slice of the target driver is not dirt: containerd's pods then stay in the other tree, without an error,
+    because the kubelet only asks whether the pod's cgroup exists.
+    """
+
+    kind: ClassVar[str] = "remove-cgroups"
+    volatile: ClassVar[bool] = True
+    offline: ClassVar[bool] = False
+
+    def __init__(self, params: Params) -> None:
+        self.trees: list[str] = list(params["trees"])
+
+    def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
+        """AFTER when no tree of either spelling is left, nor a unit."""
+        left = _tops(look, self.trees) or look.units.list(*KUBEPODS_PATTERNS)
+        return Where.BEFORE if left else Where.AFTER
+
+    def capture(self, look: Sight) -> Undo:  # noqa: ARG002
+        """Nothing to keep: the kubelet makes its tree when it starts."""
+        return {}
+
+    def apply(self, hands: Hands) -> None:
+        """Remove.
+
+        Raises:
+            StepError: processes live in a tree; none of it was touched (F27).
+        """
+        deadline = time.monotonic() + PATIENCE
+        while alive := _alive(hands, self.trees):
+            hands.check()
+            if time.monotonic() > deadline:
+                where, pids = next(iter(alive.items()))
+                raise StepError(
+                    f"processes still live in {where}: {', '.join(map(str, pids))}",
+                    hint="look with `ps -fp PID`; stop what they belong to, then `cgmigrate resume`",
+                )
+            time.sleep(0.2)
+        for unit in sorted(hands.units.list(*KUBEPODS_PATTERNS), key=lambda unit: -unit.name.count("-")):
+            with contextlib.suppress(HostError):  # a parent's stop has taken it along
+                hands.control.stop(unit.name)
+            with contextlib.suppress(
+                HostError
+            ):  # only a failed unit can be reset, and systemd unloads the rest
+                hands.control.reset_failed(unit.name)
+        for top in _tops(hands, self.trees):
+            hands.say(f"removing {top}")
+            directories = [path for path, _ in walk(top)]
+            for path in sorted(directories, key=lambda path: -path.count("/") if path else 1):
+                if not hands.host.remove_directory(top + path):
+                    raise StepError(
+                        f"{top + path} is busy and cannot be removed", hint=f"cat {top + path}/cgroup.procs"
+                    )
+
+    def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
+        """Remove what the new driver left."""
+        self.apply(hands)
+
+
+def _tops(look: Sight, trees: list[str]) -> list[str]:
+    """Return the existing trees as absolute directories, in every hierarchy."""
+    mounts = [hierarchy.mount for hierarchy in own_hierarchies(look.reader)]
+    return [mount + tree for mount in mounts for tree in trees if look.reader.exists(mount + tree)]
+
+
+def _alive(look: Sight, trees: list[str]) -> dict[str, list[int]]:
+    """Return directory → process ids for what is populated."""
+    found: dict[str, list[int]] = {}
+    for top in _tops(look, trees):
+        for path, populated in walk(top):
+            if populated:
+                text = look.reader.text(f"{top}{path}/cgroup.procs") or ""
+                pids = [int(word) for word in text.split() if word.isdigit()]
+                if pids:
+                    found[top + path] = pids
+    return found

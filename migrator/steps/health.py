@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps that only look, and stop the run when the new state is not what was promised."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from typing import ClassVar
+
+from migrator.errors import HostError, StepError
+from migrator.steps import Hands, Params, Sight, Undo, Where, on_the_way_back
+
+POLL = 0.5
+
+
+class _Look:
+    """A step without an effect: done again after a reboot, nothing to take back."""
+
+    volatile: ClassVar[bool] = True
+    offline: ClassVar[bool] = False
+
+    def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
+        """BEFORE: evidence is gathered anew."""
+        return Where.BEFORE
+
+    def capture(self, look: Sight) -> Undo:  # noqa: ARG002
+        """Nothing to keep."""
+        return {}
+
+    def revert(self, hands: Hands, undo: Undo) -> None:
+        """Nothing to take back."""
+
+
+class AssertDriver(_Look):
+    """The runtime itself must say that it uses the driver, before the kubelet is started against it."""
+
+    kind: ClassVar[str] = "assert-driver"
+
+    def __init__(self, params: Params) -> None:
+        self.driver: str = params["driver"]
+
+    def apply(self, hands: Hands) -> None:
+        """Ask the running daemon; one that cannot tell is judged by its effective configuration."""
+        from migrator.facts.gather import gather  # noqa: PLC0415 - late: pulls in the parsers
+
+        runtime = gather(hands.reader).runtime
+        said = runtime.driver_reported.value or runtime.driver.value
+        if said != self.driver:
+            raise StepError(
+                f"{runtime.kind} was restarted and says its driver is {said or 'unknown'}, not {self.driver}",
+                hint="another file or flag decides; `cgmigrate audit` names it",
+            )
+        hands.say(f"{runtime.kind} reports the driver {said}")
+
+
+class WaitHealthy(_Look):
+    """Wait until the kubelet answers and the pods that come back by themselves run again."""
+
+    kind: ClassVar[str] = "wait-healthy"
+
+    def __init__(self, params: Params) -> None:
+        self.unit: str = params["unit"]
+        self.healthz: str = params["healthz"]
+        self.runtime: str = params["runtime"]
+        self.socket: str = params["socket"]
+        self.pods: dict[str, int] = {pod["uid"]: pod["containers"] for pod in params["pods"]}
+        self.names: dict[str, str] = {
+            pod["uid"]: f"{pod['namespace']}/{pod['name']}" for pod in params["pods"]
+        }
+        self.timeout: float = params["timeout_seconds"]
+        self.back = on_the_way_back(params)
+
+    def capture(self, look: Sight) -> Undo:
+        """Return whether the kubelet is healthy now: a node that was not is not waited for on the way back."""
+        return {"healthy": not self._missing(look)}
+
+    def apply(self, hands: Hands) -> None:
+        """Wait, on the way forward."""
+        if not self.back:
+            self._wait(hands)
+
+    def revert(self, hands: Hands, undo: Undo) -> None:
+        """Wait, on the way back, if there was something to wait for."""
+        if self.back and undo.get("healthy"):
+            self._wait(hands)
+
+    def _wait(self, hands: Hands) -> None:
+        deadline = time.monotonic() + self.timeout
+        told = ""
+        while missing := self._missing(hands):
+            hands.check()
+            if missing != told:
+                hands.say(f"waiting: {missing}")
+                told = missing
+            if time.monotonic() > deadline:
+                raise StepError(
+                    f"after {self.timeout:g} s: {missing}", hint=f"journalctl -u {self.unit} -n 50"
+                )
+            time.sleep(POLL)
+        hands.say(f"{self.unit} is healthy, {len(self.pods)} pods are back")
+
+    def _missing(self, look: Sight) -> str:
+        """Return what is not yet there, or nothing."""
+        state = look.units.state(self.unit)
+        if state.active_state != "active":
+            return f"{self.unit} is {state.active_state}"
+        if self.healthz and not answers(self.healthz):
+            return f"{self.healthz} does not answer ok"
+        try:
+            containers = look.runtime_reader(self.runtime, self.socket).containers()
+        except HostError as error:
+            return error.message
+        running: dict[str, int] = {}
+        for each in containers:
+            if each.state == "running" and not each.sandbox:
+                running[each.pod_uid] = running.get(each.pod_uid, 0) + 1
+        late = [self.names[uid] for uid, count in self.pods.items() if running.get(uid, 0) < count]
+        return f"pods not running yet: {', '.join(sorted(late))}" if late else ""
+
+
+class Verify(_Look):
+    """Both witnesses must agree that the node is on the driver; see `migrator.verify`."""
+
+    kind: ClassVar[str] = "verify"
+
+    def __init__(self, params: Params) -> None:
+        self.driver: str = params["driver"]
+        self.window: float = params["window_seconds"]
+        self.table: list[dict[str, str]] = list(params["pods"])
+
+    def apply(self, hands: Hands) -> None:
+        """Look from both sides.
+
+        Raises:
+            StepError: a finding, with its remedy.
+        """
+        from migrator.verify import verify_pods  # noqa: PLC0415 - late: only a real run needs it
+
+        failed = verify_pods(hands.reader, self.driver, self.table, self.window)
+        if failed:
+            raise StepError(
+                "verification failed: " + "; ".join(f"{each.subject}: {each.summary}" for each in failed),
+                hint=failed[0].remediation,
+            )
+        hands.say("verified by both witnesses, cgroupfs and systemd")
+
+
+def answers(url: str, timeout: float = 3) -> bool:
+    """Tell whether a local health endpoint answers 200 (the kubelet's says `ok`)."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=timeout) as reply:
+            return bool(reply.status == 200)
+    except (OSError, urllib.error.URLError, ValueError):
+        return False

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verification by two witnesses: cgroupfs and systemd must tell the same story of every pod and container.
+
+It judges a node as it is now, whoever migrated it: after `apply`, after a rollback (`expected` is cgroupfs then), or after
+somebody's own hands. It is given a `Reader`, so it only looks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from migrator.cgroups import CgroupNameError, Driver
+from migrator.errors import CgmigrateError, UsageError
+from migrator.facts.gather import gather
+from migrator.facts.model import Facts
+from migrator.findings import Finding, Severity
+from migrator.host import Reader
+from migrator.plan_table import Translation
+from migrator.systemd import Units
+from migrator.verify.model import RULES, VERIFY_VERSION, CheckResult, Evidence, Ledger, Rule, Verification
+from migrator.verify.node import check_node
+from migrator.verify.pods import check_pods
+from migrator.verify.returned import check_returned, running
+from migrator.witness import (
+    ask_health,
+    changed,
+    list_units,
+    look_at_processes,
+    look_at_tree,
+    look_at_units,
+    process_start,
+    read_manifests,
+    tree_root,
+)
+
+__all__ = [
+    "RULES",
+    "VERIFY_VERSION",
+    "CheckResult",
+    "Evidence",
+    "Rule",
+    "Verification",
+    "judge",
+    "look",
+    "verify",
+    "verify_pods",
+]
+
+SETTLE = 10.0
+"""Seconds that containers are watched by default; a restart loop of failure F07 takes minutes, give more for that."""
+
+_AGAIN = 1.0  # seconds between two looks at a node on which something moved
+
+
+def verify(
+    reader: Reader,
+    expected: Driver = Driver.SYSTEMD,
+    table: Sequence[Translation] = (),
+    *,
+    settle: float = SETTLE,
+    reloaded: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Verification:
+    """Judge whether the node is on the `expected` driver, by both witnesses.
+
+    Args:
+        reader: a running node.
+        expected: the driver whose place, population and limits everything must have.
+        table: pods that must be back at their place (`to_path`, or `from_path` after a rollback).
+        settle: seconds between the first and the last look; containers must live through them.
+        reloaded: the caller had systemd reload its units before; noted in the result.
+        progress: told what is looked at.
+
+    A pod that comes or goes between the looks of two witnesses looks like a contradiction, so what one look finds is
+    only reported when the next one finds it too.
+
+    Raises:
+        UsageError: `reader` is an image: nothing lives there.
+    """
+    if not reader.live:
+        raise UsageError(
+            f"{reader.root} is an image: verification needs a running node", hint="cgmigrate audit --root DIR"
+        )
+    before = running(gather(reader, progress)) if settle > 0 else {}
+    if settle > 0:
+        progress(f"watching the containers for {settle:g} s")
+        time.sleep(settle)
+    verification = judge(look(reader, expected, before, progress), expected, table, settle, reloaded=reloaded)
+    if verification.ok:
+        return verification
+    time.sleep(_AGAIN)
+    again = judge(look(reader, expected, before, progress), expected, table, settle, reloaded=reloaded)
+    return _both(verification, again)
+
+
+def look(
+    reader: Reader,
+    expected: Driver,
+    before: Mapping[str, Mapping[str, str]] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Evidence:
+    """Gather the facts, and what both witnesses say right now; what cannot be heard is part of the evidence."""
+    facts = gather(reader, progress)
+    root, page_size = facts.kubelet.cgroup_root or "/", facts.node.page_size
+    silent: list[tuple[str, str]] = []
+    shown: dict[str, dict[str, str]] = {}
+    listed: dict[str, str] = {}
+    with Units(reader) as units:
+        progress("asking systemd for its units")
+        try:
+            shown = look_at_units(units, root)
+        except CgmigrateError as error:
+            silent.append(("systemctl", error.message))
+        try:
+            listed = list_units(units, root)
+        except CgmigrateError as error:
+            silent.append(("systemd on D-Bus", error.message))
+    progress("reading the cgroup tree")
+    cgroups = {}
+    try:
+        cgroups = look_at_tree(reader, facts.node.hierarchies, tree_root(expected, root), page_size)
+    except CgroupNameError as error:
+        silent.append(("cgroupfs", f"the node's cgroup root {root} has no place under {expected}: {error}"))
+    pids = [pid for pod in facts.pods for container in pod.containers for pid in container.pids]
+    manifests, unread = read_manifests(reader, facts.kubelet.static_pod_path)
+    return Evidence(
+        facts=facts,
+        cgroups=cgroups,
+        processes=look_at_processes(reader, pids),
+        shown=shown,
+        listed=listed,
+        kubelet_started=process_start(reader, facts.kubelet.unit.main_pid) if facts.kubelet.unit else None,
+        written=_written(reader, facts),
+        health=_health(facts),
+        manifests=manifests,
+        before=before or {},
+        silent=(*silent, *unread, *_unheard(facts)),
+    )
+
+
+def judge(
+    evidence: Evidence,
+    expected: Driver,
+    table: Sequence[Translation] = (),
+    settle: float = 0,
+    *,
+    reloaded: bool = False,
+) -> Verification:
+    """Judge evidence; pure. Blockers come first."""
+    ledger = Ledger(evidence, expected)
+    check_node(ledger)
+    check_returned(ledger, table)
+    check_pods(ledger)
+    return Verification(
+        expected=expected,
+        reloaded=reloaded,
+        settle=settle,
+        checks=tuple(ledger.rows),
+        findings=_sorted(ledger.findings),
+    )
+
+
+def verify_pods(
+    reader: Reader, driver: str, pods: Sequence[Mapping[str, str]], settle: float = SETTLE
+) -> tuple[Finding, ...]:
+    """Verify for a step of a plan; return the blockers.
+
+    `pods` are rows with `namespace`, `pod`, `pod_uid` and `cgroup`, the place below the mounts where each must be.
+    """
+    table = [
+        Translation(
+            kind="pod",
+            namespace=row["namespace"],
+            pod=row["pod"],
+            pod_uid=row["pod_uid"],
+            from_path="",
+            to_path=row["cgroup"],
+        )
+        for row in pods
+    ]
+    found = verify(reader, Driver(driver), table, settle=settle).findings
+    return tuple(finding for finding in found if finding.severity is Severity.BLOCKER)
+
+
+def _both(first: Verification, second: Verification) -> Verification:
+    """Return the second look with only the blockers that the first one found too; the rest passed by."""
+    seen = {(finding.id, finding.subject) for finding in first.findings}
+    findings = tuple(
+        finding
+        for finding in second.findings
+        if finding.severity is not Severity.BLOCKER or (finding.id, finding.subject) in seen
+    )
+    return Verification(
+        expected=second.expected,
+        reloaded=second.reloaded,
+        settle=second.settle,
+        checks=second.checks,
+        findings=findings,
+    )
+
+
+def _sorted(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    weight = list(Severity)
+    order = list(RULES)
+    return tuple(
+        sorted(findings, key=lambda each: (weight.index(each.severity), order.index(each.id), each.subject))
+    )
+
+
+def _written(reader: Reader, facts: Facts) -> dict[str, float]:
+    """Return when each file that decides the kubelet's driver was last written."""
+    paths = {source.path for source in facts.kubelet.driver.chain if source.path.startswith("/")}
+    found = {
+        path: changed(reader, path)
+        for path in paths | {facts.kubelet.config_file}
+        if path and not path.startswith("/proc/")
+    }
+    return {path: written for path, written in found.items() if written is not None}
+
+
+def _health(facts: Facts) -> str:
+    if not facts.kubelet.present:
+        return "there is no kubelet"
+    if facts.kubelet.unit and facts.kubelet.unit.active_state != "active":
+        return f"{facts.kubelet.unit.name} is {facts.kubelet.unit.active_state or 'not loaded'}"
+    return ask_health(facts.kubelet.healthz) if facts.kubelet.healthz else ""
+
+
+def _unheard(facts: Facts) -> list[tuple[str, str]]:
+    """Return what facts could not be had without which pods would be missing from the judgement."""
+    needed = [
+        unknown
+        for unknown in facts.unknowns
+        if unknown.subject.startswith(("runtime.containers", "node.hier"))
+    ]
+    found = [(unknown.subject, unknown.reason) for unknown in needed]
+    if facts.node.uid != 0:
+        found.append(("cgroupfs", "only root may read every process and cgroup"))
+    if not facts.node.hierarchies:
+        found.append(("cgroupfs", "no cgroup hierarchy is mounted"))
+    return found

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verification of the node as a whole: both daemons' drivers, the kubelet, and what must not be there any more."""
+
+from __future__ import annotations
+
+from migrator.cgroups import Driver
+from migrator.checks.base import command, kubelet_unit, plural, runtime_service, where
+from migrator.facts.model import Container, Facts, Pod, Tree
+from migrator.facts.model import Driver as DriverFact
+from migrator.verify.model import Ledger
+
+_SLACK = 1.0  # seconds: a process' start is known in clock ticks, a file's time by another clock
+
+
+def check_node(ledger: Ledger) -> None:
+    """Hold the node to every rule that is not about one living pod."""
+    for who, why in ledger.evidence.silent:
+        ledger.find(
+            "verify-incomplete",
+            who,
+            f"{who} could not be heard: nothing that it would have said is proven",
+            why,
+            "cgmigrate audit",
+        )
+    _drivers(ledger)
+    _kubelet(ledger)
+    _trees(ledger)
+    _literal(ledger)
+    _units(ledger)
+    _containers(ledger)
+
+
+def _drivers(ledger: Ledger) -> None:
+    facts, expected = ledger.evidence.facts, ledger.expected
+    restart = command("systemctl", "restart", runtime_service(facts), kubelet_unit(facts))
+    kubelet = facts.kubelet.driver if facts.kubelet.decides == "kubelet" else facts.runtime.driver
+    sides = (
+        ("verify-kubelet-driver", "kubelet configured driver", kubelet, True),
+        # With CRI deciding, the running kubelet's driver is what the runtime answered (F09), held below.
+        (
+            "verify-kubelet-driver",
+            "kubelet running driver",
+            facts.kubelet.driver_running,
+            bool(facts.kubelet.argv) and facts.kubelet.decides == "kubelet",
+        ),
+        ("verify-runtime-driver", f"{facts.runtime.kind} configured driver", facts.runtime.driver, True),
+        # containerd before 2.0 has no RuntimeConfig: what it does not say is no contradiction.
+        (
+            "verify-runtime-driver",
+            f"{facts.runtime.kind} reported driver",
+            facts.runtime.driver_reported,
+            facts.runtime.driver_reported.value is not None,
+        ),
+    )
+    for rule, name, driver, stated in sides:
+        if stated:
+            ledger.hold(
+                rule,
+                driver.value == expected,
+                f"{name}: {driver.value or 'unknown'}",
+                where(driver.decided_by),
+                summary=f"{name} is {driver.value or 'unknown'}, not {expected}",
+                detail=_chain(driver),
+                remediation=f"set {expected} in {where(driver.decided_by)}, then {restart}",
+            )
+    for handler in facts.runtime.handlers:
+        if handler.is_default or not handler.runtime_type.startswith("io.containerd.runc"):
+            continue
+        uses = Driver.SYSTEMD if handler.systemd_cgroup else Driver.CGROUPFS
+        ledger.hold(
+            "verify-handler-driver",
+            uses is expected,
+            f"handler {handler.name}: {uses}",
+            facts.runtime.config_file,
+            summary=f"handler {handler.name} uses {uses}: pods with its runtime class land outside their cgroup",
+            remediation=f"set SystemdCgroup = {str(expected is Driver.SYSTEMD).lower()} in the options of handler "
+            f"{handler.name} in {facts.runtime.config_file}, then {restart}",
+        )
+
+
+def _chain(driver: DriverFact) -> str:
+    said = [f"{where(source)} says {source.value}" for source in driver.chain if source.value is not None]
+    return "; ".join(said) or "no source says anything"
+
+
+def _kubelet(ledger: Ledger) -> None:
+    evidence = ledger.evidence
+    unit = kubelet_unit(evidence.facts)
+    started = evidence.kubelet_started
+    ledger.hold(
+        "verify-kubelet-health",
+        not evidence.health,
+        "kubelet healthz",
+        evidence.facts.kubelet.healthz or unit,
+        summary=f"the kubelet is not healthy: {evidence.health}",
+        remediation=command("journalctl", "-u", unit, "-n", "50"),
+    )
+    if started is None:
+        return
+    newer = sorted(path for path, written in evidence.written.items() if written > started + _SLACK)
+    ledger.hold(
+        "verify-kubelet-stale",
+        not newer,
+        "kubelet started after its configuration was written",
+        ", ".join(newer) or evidence.facts.kubelet.config_file,
+        summary=f"the running kubelet was started before {', '.join(newer)} was written",
+        remediation=command("systemctl", "restart", unit),
+    )
+
+
+def _trees(ledger: Ledger) -> None:
+    """Find the other spelling's tree: the kubelet never looks at it again, and it keeps its CPU weight (F26)."""
+    trees = [tree for tree in ledger.evidence.facts.cgroups.trees if tree.driver != ledger.expected]
+    units = sorted(unit for unit in ledger.evidence.listed if unit.endswith(".slice"))
+    old_units = plural(len(units), "slice unit") if ledger.expected is Driver.CGROUPFS else ""
+    if not trees:
+        ledger.hold("verify-old-tree", True, "no tree of the other driver", said=("none", old_units))
+    for path in sorted({tree.path for tree in trees}):
+        found = [tree for tree in trees if tree.path == path]
+        directories = sum(tree.directories for tree in found)
+        populated = sum(tree.populated for tree in found)
+        ledger.hold(
+            "verify-old-tree",
+            False,
+            "no tree of the other driver",
+            path,
+            said=(f"{plural(directories, 'directory')}, {populated} populated", old_units),
+            summary=f"{path} is left in {plural(len(found), 'hierarchy')}: {plural(directories, 'directory')}, "
+            + (f"processes live in {populated} of them" if populated else "empty of processes"),
+            detail="\n".join(
+                f"{tree.mount}{tree.path}: {tree.directories} ({tree.populated} populated)" for tree in found
+            ),
+            remediation=_remove(found, populated, ledger),
+        )
+
+
+def _remove(trees: list[Tree], populated: int, ledger: Ledger) -> str:
+    """Return the command that removes leftover trees; rmdir refuses where anything lives (F27)."""
+    places = [f"{tree.mount}{tree.path}" for tree in trees]
+    remove = command("find", *places, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";")
+    if ledger.expected is Driver.CGROUPFS:
+        stem = trees[0].path.rpartition("/")[2]
+        remove = f"{command('systemctl', 'stop', stem)}; {remove}"
+    return f"{remove_pods(ledger.evidence.facts)} && {remove}" if populated else remove
+
+
+def remove_pods(facts: Facts, containers: list[str] | None = None) -> str:
+    """Return the command that removes pods' containers, so that the kubelet makes them anew at the right place."""
+    if facts.runtime.kind == "docker":
+        ids = command(*containers) if containers else "$(docker ps -aq --filter label=io.kubernetes.pod.uid)"
+        return f"docker rm -f {ids}"
+    return f"crictl rmp -f {command(*containers)}" if containers else "crictl rmp -fa"
+
+
+def _literal(ledger: Ledger) -> None:
+    """Find the silent mismatch: kubelet systemd, runtime cgroupfs (F06)."""
+    found = set(ledger.evidence.facts.cgroups.literal)
+    for pod in ledger.evidence.facts.pods:
+        found.update(path for container in pod.containers for path in container.cgroups if ".slice:" in path)
+    for paths in ledger.evidence.processes.values():
+        found.update(path for path in paths.values() if ".slice:" in path)
+    if not found:
+        ledger.hold(
+            "verify-literal-cgroup", True, "no cgroup named …slice:cri-containerd:<id>", said=("none", "")
+        )
+    for path in sorted(found):
+        ledger.hold(
+            "verify-literal-cgroup",
+            False,
+            "no cgroup named …slice:cri-containerd:<id>",
+            path,
+            said=("exists", "no unit"),
+            summary="a container lives in a literal cgroup, outside every limit of its pod: the runtime's handler "
+            "was on cgroupfs when it was made",
+            remediation=f"set SystemdCgroup = true for its handler, systemctl restart {runtime_service(ledger.evidence.facts)}, "
+            f"then remove the pod: {remove_pods(ledger.evidence.facts)}",
+        )
+
+
+def _units(ledger: Ledger) -> None:
+    evidence = ledger.evidence
+    states = {unit: values.get("ActiveState", "") for unit, values in evidence.shown.items()}
+    states |= evidence.listed
+    failed = sorted(
+        {unit for unit, state in states.items() if state == "failed"} | {*evidence.facts.cgroups.failed_units}
+    )
+    ledger.hold(
+        "verify-failed-unit",
+        not failed,
+        "no failed slice or scope",
+        ", ".join(failed),
+        said=("", ", ".join(failed) or "none"),
+        summary=f"{plural(len(failed), 'unit')} of Kubernetes failed: a container of that name would not be placed in it",
+        remediation=command("systemctl", "reset-failed", *failed) if failed else "",
+    )
+    if ledger.expected is Driver.CGROUPFS:
+        ids = [container.id for pod in evidence.facts.pods for container in pod.containers]
+        old = sorted(
+            unit
+            for unit, state in states.items()
+            if unit.endswith(".slice")
+            or (state == "active" and any(unit.endswith(f"-{id_}.scope") for id_ in ids))
+        )
+        ledger.hold(
+            "verify-old-unit",
+            not old,
+            "no unit of Kubernetes",
+            ", ".join(old),
+            said=("", ", ".join(old) or "none"),
+            summary=f"{plural(len(old), 'unit')} of Kubernetes are loaded although cgroupfs is the driver: the next "
+            "switch to systemd would find them",
+            remediation=command("systemctl", "stop", *old) if old else "",
+        )
+
+
+def _containers(ledger: Ledger) -> None:
+    """Find containers that remember the other driver: they cannot be started again (F08, F64)."""
+    facts = ledger.evidence.facts
+    old = [
+        (pod, container)
+        for pod in facts.pods
+        for container in pod.containers
+        if (spelling := _spelling(container)) and spelling is not ledger.expected
+    ]
+    if not old:
+        ledger.hold("verify-old-container", True, "no container of the other driver")
+    for pod, container in old:
+        ledger.hold(
+            "verify-old-container",
+            False,
+            "no container of the other driver",
+            container.id,
+            summary=f"{_label(pod, container)} ({container.state}) was made for {container.cgroup_parent}",
+            detail="It cannot be started again under this driver, and keeps its place in the runtime's list.",
+            remediation=remove_pods(
+                facts, [container.id if facts.runtime.kind == "docker" else pod.sandbox_id]
+            ),
+        )
+    for container in facts.other_containers:
+        if (spelling := _spelling(container)) and spelling is not ledger.expected:
+            ledger.hold(
+                "verify-foreign-container",
+                False,
+                f"container {container.name}",
+                container.id,
+                summary=f"{container.name} is no container of Kubernetes and asks for {container.cgroup_parent}, "
+                f"which {ledger.expected} cannot give it: it will not start again",
+                remediation=f"create it anew: docker rm {container.id}, then docker run --cgroup-parent=<name>"
+                + (".slice …" if ledger.expected is Driver.SYSTEMD else " …"),
+            )
+
+
+def _spelling(container: Container) -> Driver | None:
+    """Return the driver whose spelling a container's stored parent has; None when the runtime stored none."""
+    parent = container.cgroup_parent
+    if not parent:
+        return None
+    return Driver.SYSTEMD if parent.rpartition("/")[2].split(":")[0].endswith(".slice") else Driver.CGROUPFS
+
+
+def _label(pod: Pod, container: Container) -> str:
+    return f"{pod.namespace}/{pod.name} {'sandbox' if container.sandbox else container.name}".strip()

@@ -1,0 +1,367 @@
+"""What a node is made from: Debian's packages, kubelet from Debian's source package, images, loaded storage."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+
+from .cache import Artefact, LabError, cache_dir, command, copy_tree, progress, remove_tree, tool
+from .machine import HERE, Machine, start_time
+
+SUITE = "bookworm"
+PYTHON = "3.11"  # of that suite
+KUBERNETES = "1.20.2"
+KUBERNETES_SOURCE = "kubernetes"
+REFLECT2 = "golang-github-modern-go-reflect2-dev"
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "ca-certificates"),
+    *("docker.io", "containerd", "runc", "containernetworking-plugins", "busybox-static"),
+    *("iptables", "conntrack", "ebtables", "ethtool", "socat", "iproute2", "util-linux", "mount"),
+    *("python3", "perl-base", "jq", "curl", "strace", "procps", "less", "vim-tiny"),
+)
+FLAVOURS = ("docker", "containerd")
+PAUSE = "k8s.gcr.io/pause:3.2"
+POD_IMAGE = "bb:1"
+HOST_TOOLS = {  # command: Debian package
+    "mmdebstrap": "mmdebstrap",
+    "systemd-nspawn": "systemd-container",
+    "/usr/lib/go-1.19/bin/go": "golang-1.19-go",
+    "dpkg-source": "dpkg-dev",
+    "gcc": "gcc libc6-dev",
+    "nsenter": "util-linux",
+    "xz": "xz-utils",
+}
+
+
+def host_packages() -> None:
+    """Install what this machine lacks to build and boot nodes."""
+    missing = [
+        package for name, packages in HOST_TOOLS.items() if not tool(name) for package in packages.split()
+    ]
+    if missing:
+        progress(f"installing {' '.join(missing)} on this machine")
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        command(["apt-get", "update"], env=environment)
+        command(["apt-get", "install", "-y", "--no-install-recommends", *missing], env=environment)
+
+
+# --- packages ------------------------------------------------------------------------------------
+
+
+def apt_entries(text: str, style: str, types: str, suite: str) -> str:
+    """Return the entries of one apt sources file that serve SUITE, with their types changed.
+
+    Args:
+        text: content of the file.
+        style: `sources` (stanzas) or `list` (one line per entry).
+        types: what the entries shall offer, `deb` or `deb-src`.
+        suite: code name; its -updates and -security count too.
+    """
+    ours = {suite, f"{suite}-updates", f"{suite}-security"}
+    kept: dict[str, None] = {}
+    if style == "list":
+        for line in text.splitlines():
+            match = re.match(r"\s*deb(?:-src)?\s+((?:\[[^]]*\]\s+)?\S+\s+(\S+)\s+\S.*)", line)
+            if match and match[2] in ours:
+                kept[f"{types} {match[1]}"] = None
+        return "".join(f"{line}\n" for line in kept)
+    for stanza in re.split(r"\n\s*\n", text):
+        suites = re.search(r"(?im)^Suites:(.*)$", stanza)
+        if suites and set(suites[1].split()) & ours and not re.search(r"(?im)^Enabled:\s*no", stanza):
+            kept[re.sub(r"(?im)^Types:.*$", f"Types: {types}", stanza).strip()] = None
+    return "\n\n".join(kept) + "\n" if kept else ""
+
+
+def apt_sources(folder: Path, types: str) -> list[Path]:
+    """Write to FOLDER the machine's own apt sources, reduced to the lab's suite and changed to TYPES."""
+    folder.mkdir(parents=True)
+    written = []
+    parts = Path("/etc/apt/sources.list.d")
+    for path in (
+        Path("/etc/apt/sources.list"),
+        *sorted(parts.glob("*.list")),
+        *sorted(parts.glob("*.sources")),
+    ):
+        style = path.suffix.removeprefix(".")
+        entries = apt_entries(path.read_text(), style, types, SUITE) if path.exists() else ""
+        if entries:
+            target = folder / path.name
+            target.write_text(entries)
+            written.append(target)
+    if not written:
+        raise LabError(f"the apt sources of this machine offer nothing of {SUITE}; add an entry for it")
+    return written
+
+
+def _make_source(out: Path) -> None:
+    """Fetch and unpack the source of Kubernetes and the newer reflect2."""
+    apt = out / "apt"
+    (apt / "lists/partial").mkdir(parents=True)
+    (apt / "cache/archives/partial").mkdir(parents=True)
+    apt_sources(apt / "src", "deb-src")
+    shutil.copytree(apt / "src", apt / "parts")
+    for path in apt_sources(apt / "bin", "deb"):
+        shutil.copy(path, apt / "parts" / f"bin-{path.name}")
+    options = {
+        "Dir::Etc::sourcelist": "/dev/null",
+        "Dir::Etc::sourceparts": apt / "parts",
+        "Dir::State::lists": apt / "lists",
+        "Dir::Cache": apt / "cache",
+        "APT::Sandbox::User": "root",
+    }
+    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    command(["apt-get", *flags, "update"])
+    progress("source: fetching the source package of Kubernetes")
+    command(["apt-get", *flags, "--download-only", "source", KUBERNETES_SOURCE], cwd=apt)
+    command(["apt-get", *flags, "download", REFLECT2], cwd=apt)
+    (description,) = apt.glob("*.dsc")
+    if KUBERNETES not in description.name:
+        raise LabError(f"{SUITE} has {description.name}; this lab is made for Kubernetes {KUBERNETES}")
+    (out / "gopath/src/k8s.io").mkdir(parents=True)
+    command(["dpkg-source", "--no-check", "-x", description, out / "gopath/src/k8s.io/kubernetes"])
+    (package,) = apt.glob("*.deb")
+    command(["dpkg-deb", "-x", package, out / "reflect2"])
+    remove_tree(apt)
+
+
+SOURCE = Artefact("source", _make_source, made_from=(SUITE, KUBERNETES, KUBERNETES_SOURCE, REFLECT2))
+
+
+def _make_kubelet(out: Path) -> None:
+    """Compile kubelet; the folder is a layer of the node's root."""
+    gopath = SOURCE.path / "gopath"
+    tree = gopath / "src/k8s.io/kubernetes"
+    old = tree / "vendor/github.com/modern-go/reflect2"
+    new = SOURCE.path / "reflect2/usr/share/gocode/src/github.com/modern-go/reflect2"
+    # The vendored reflect2 1.0.1 crashes with Go >= 1.18 as soon as jsoniter meets a map.
+    replace = {str(path): "" for path in old.iterdir() if path.suffix in {".go", ".s"}}
+    replace |= {str(old / path.name): str(path) for path in new.iterdir() if path.suffix in {".go", ".s"}}
+    overlay = out / "overlay.json"
+    overlay.write_text(json.dumps({"Replace": replace}))
+    major, minor, _ = KUBERNETES.split(".")
+    stamps = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "archive"}
+    packages = ("client-go/pkg/version", "component-base/version")
+    stamp = [f"-X k8s.io/kubernetes/vendor/k8s.io/{p}.{k}={v}" for p in packages for k, v in stamps.items()]
+    environment = {
+        "PATH": "/usr/lib/go-1.19/bin:/usr/bin:/bin",
+        "HOME": "/root",
+        "GOPATH": str(gopath),
+        "GO111MODULE": "off",
+        "GOFLAGS": "",
+        "GOCACHE": str(cache_dir() / "gocache"),
+        "CGO_ENABLED": "0",
+    }
+    (out / "usr/bin").mkdir(parents=True)
+    flags = ["-overlay", str(overlay), "-trimpath", "-ldflags", " ".join(("-s", "-w", *stamp))]
+    progress(
+        "kubelet: compiling (the longest part: four to six minutes on two cores when it is the first time)"
+    )
+    command(["go", "build", *flags, "-o", out / "usr/bin/", "./cmd/kubelet"], cwd=tree, env=environment)
+    overlay.unlink()
+
+
+KUBELET = Artefact("kubelet", _make_kubelet, made_from=(KUBERNETES,), inputs=(SOURCE,))
+
+
+def _make_rootfs(out: Path) -> None:
+    """Bootstrap Debian with both runtimes."""
+    work = out.with_name(f"{out.name}.apt")
+    remove_tree(work)
+    with ExitStack() as stack:
+        stack.callback(remove_tree, work)
+        sources = apt_sources(work, "deb")
+        # How the machine reaches its archive (proxy, certificates) is part of its own configuration.
+        dump = command(["apt-config", "dump", "Acquire"]).splitlines()
+        settings = work / "apt.conf"
+        settings.write_text(
+            "".join(f"{line}\n" for line in dump if "IndexTargets" not in line and '""' not in line)
+        )
+        include = ",".join(PACKAGES)
+        command(
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                f"--aptopt={settings}",
+                f"--include={include}",
+                SUITE,
+                out,
+                *sources,
+            ]
+        )
+    for name in ("apt/sources.list.d", "apt/apt.conf.d"):
+        shutil.rmtree(out / "etc" / name)
+        (out / "etc" / name).mkdir()
+    units = out / "etc/systemd/system"
+    shutil.rmtree(units / "timers.target.wants")  # apt, fstrim, e2scrub: not in a throwaway node
+    (units / "multi-user.target.wants/e2scrub_reap.service").unlink(missing_ok=True)
+    for unit in ("console-getty.service", "getty@tty1.service"):
+        (units / unit).symlink_to("/dev/null")
+    (out / "opt/cni").mkdir()
+    (out / "opt/cni/bin").symlink_to("/usr/lib/cni")
+
+
+ROOTFS = Artefact("rootfs", _make_rootfs, made_from=(SUITE, *PACKAGES))
+
+
+# --- cgmigrate's libraries -----------------------------------------------------------------------
+
+REQUIREMENTS = HERE.parents[1] / "requirements.txt"
+
+
+def _make_libraries(out: Path) -> None:
+    """Install cgmigrate's locked dependencies by the machine's own pip and its configuration."""
+    target = out / "opt/cgmigrate/lib"
+    target.mkdir(parents=True)
+    pip = next(
+        (
+            argv
+            for argv in ([sys.executable, "-m", "pip"], ["python3", "-m", "pip"], ["pip3"])
+            if _works(argv)
+        ),
+        None,
+    )
+    if pip is None:
+        raise LabError("no pip on this machine: install python3-pip")
+    version = command([*pip, "--version"])
+    # For another Python than pip's own only ready wheels can be chosen.
+    foreign = [] if f"(python {PYTHON})" in version else ["--python-version", PYTHON, "--only-binary=:all:"]
+    command([*pip, "install", "--quiet", *foreign, "--target", target, "--requirement", REQUIREMENTS])
+
+
+def _works(argv: list[str]) -> bool:
+    try:
+        return subprocess.run([*argv, "--version"], check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@cache
+def libraries() -> Artefact:
+    """Return the layer with cgmigrate's dependencies, keyed by the checkout's lock file."""
+    if not REQUIREMENTS.exists():
+        raise LabError(f"{REQUIREMENTS} is missing: it says which libraries cgmigrate needs in a node")
+    return Artefact("libraries", _make_libraries, made_from=(PYTHON, REQUIREMENTS.read_text()))
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+def write_image(out: Path, name: str, entrypoint: list[str], files: Mapping[str, Path | str]) -> None:
+    """Write a one-layer docker-archive, which `docker load` and `ctr images import` both read.
+
+    Args:
+        out: the archive.
+        name: repository and tag.
+        entrypoint: argv; may be empty.
+        files: path in the image → a file to take, or the target of a symlink; a path ending in / is a folder.
+    """
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        for path, content in files.items():
+            info = tarfile.TarInfo(path.rstrip("/"))
+            info.mode = 0o755
+            if path.endswith("/"):
+                info.type = tarfile.DIRTYPE
+                tar.addfile(info)
+            elif isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+                tar.addfile(info)
+            else:
+                data = content.read_bytes()
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    digest = hashlib.sha256(layer.getvalue()).hexdigest()
+    settings = {
+        "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
+        **({"Entrypoint": entrypoint} if entrypoint else {}),
+    }
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": settings,
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+        }
+    ).encode()
+    image = f"{hashlib.sha256(config).hexdigest()}.json"
+    manifest = json.dumps([{"Config": image, "RepoTags": [name], "Layers": [f"{digest}/layer.tar"]}]).encode()
+    with tarfile.open(out, "w") as tar:
+        parts = {image: config, f"{digest}/layer.tar": layer.getvalue(), "manifest.json": manifest}
+        for path, data in parts.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def _make_images(out: Path) -> None:
+    """Compile the real pause (it dies on SIGTERM, so a stop takes no 10 s) and pack busybox for the pods."""
+    pause = out / "pause"
+    code = SOURCE.path / "gopath/src/k8s.io/kubernetes/build/pause/linux/pause.c"
+    command(["gcc", "-Os", "-static", "-DVERSION=3.2", "-o", pause, code])
+    write_image(out / "pause.tar", PAUSE, ["/pause"], {"pause": pause})
+    busybox = ROOTFS.path / "usr/bin/busybox"
+    applets = command([busybox, "--list"]).split()
+    links = {f"bin/{name}": "busybox" for name in applets if name != "busybox"}
+    write_image(out / "bb.tar", POD_IMAGE, [], {"bin/": "", "tmp/": "", "bin/busybox": busybox, **links})
+
+
+IMAGES = Artefact("images", _make_images, made_from=(PAUSE, POD_IMAGE), inputs=(SOURCE, ROOTFS))
+
+
+# --- a runtime's storage with the images loaded --------------------------------------------------
+
+
+def install_files(flavour: str, root: Path) -> None:
+    """Put the files that make a root a node of this flavour in place; they are live, no artefact."""
+    for part in ("common", flavour):
+        shutil.copytree(HERE / "files" / part, root, dirs_exist_ok=True)
+    if flavour == "containerd":  # such a node has no Docker
+        for path in (
+            "usr/sbin/dockerd",
+            "usr/bin/docker",
+            "lib/systemd/system/docker.service",
+            "lib/systemd/system/docker.socket",
+            "etc/systemd/system/multi-user.target.wants/docker.service",
+            "etc/systemd/system/sockets.target.wants/docker.socket",
+            "etc/default/docker",
+            "etc/init.d/docker",
+        ):
+            (root / path).unlink(missing_ok=True)
+
+
+def _storage(flavour: str) -> Artefact:
+    def make(out: Path) -> None:
+        """Boot a node without kubelet, load the images, shut it down and keep the runtime's folders."""
+        machine = Machine(f"storage-{flavour}-{os.getpid()}")
+        with ExitStack() as stack:
+            stack.callback(machine.destroy)
+            machine.make([ROOTFS.path], {}, flavour=flavour, owner=[os.getpid(), start_time(os.getpid())])
+            install_files(flavour, machine.root)
+            machine.boot(f"--bind-ro={IMAGES.path}:/mnt")
+            for image in ("pause.tar", "bb.tar"):
+                if flavour == "docker":
+                    machine.run(["docker", "load", "-i", f"/mnt/{image}"])
+                else:
+                    machine.run(["ctr", "-n", "k8s.io", "images", "import", f"/mnt/{image}"])
+            machine.poweroff()
+            for runtime in ("docker", "containerd"):
+                copy_tree(machine.dir / "data" / runtime, out / runtime)
+
+    return Artefact(f"storage-{flavour}", make, made_from=(flavour,), inputs=(ROOTFS, IMAGES))
+
+
+STORAGE = {flavour: _storage(flavour) for flavour in FLAVOURS}
+
+
+def artefacts() -> list[Artefact]:
+    """Return everything that nodes of both flavours need."""
+    return [KUBELET, ROOTFS, libraries(), *STORAGE.values()]
