@@ -32,6 +32,19 @@ _AWAY = frozenset(
 T = TypeVar("T")
 
 
+def object_path(unit: str) -> str:
+    """Return the D-Bus path of a unit; systemd loads the unit on demand when this path is asked (sd-bus' label escaping)."""
+    label = "".join(
+        char if char.isascii() and (char.isalpha() or (char.isdigit() and place)) else _escaped(char)
+        for place, char in enumerate(unit)
+    )
+    return f"/org/freedesktop/systemd1/unit/{label or '_'}"
+
+
+def _escaped(char: str) -> str:
+    return "".join(f"_{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
 class LostBusError(Exception):
     """The connection could not be made or ended; `passing` when waiting may help although no bus was met yet."""
 

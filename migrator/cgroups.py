@@ -9,7 +9,6 @@ The kubelet thinks in a neutral list of components and renders it twice: `/kubep
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -19,7 +18,9 @@ class CgroupNameError(ValueError):
 
 
 class RuntimeUnknownError(CgroupNameError):
-    """A container whose scope prefix depends on the runtime, which nobody named."""
+    """A container whose scope prefix depends on the runtime, which nobody named; `line` of the text, counted from 1."""
+
+    line: int = 0
 
 
 class Driver(StrEnum):
@@ -62,36 +63,6 @@ class Kind(StrEnum):
 
 SLICE = ".slice"
 KUBEPODS = "kubepods"
-CONTROLLERS = frozenset(
-    {
-        *(
-            "blkio",
-            "cpu",
-            "cpu,cpuacct",
-            "cpuacct",
-            "cpuacct,cpu",
-            "cpuset",
-            "devices",
-            "freezer",
-            "hugetlb",
-            "memory",
-            "misc",
-        ),
-        *(
-            "name=systemd",
-            "net_cls",
-            "net_cls,net_prio",
-            "net_prio",
-            "perf_event",
-            "pids",
-            "rdma",
-            "systemd",
-            "unified",
-        ),
-    }
-)
-"""Directories that a v1 or hybrid mount has below `/sys/fs/cgroup`."""
-
 _SCOPE_PREFIX = {Runtime.DOCKER: "docker", Runtime.CONTAINERD: "cri-containerd", Runtime.CRIO: "crio"}
 _RUNTIME_OF = {prefix: runtime for runtime, prefix in _SCOPE_PREFIX.items()} | {"crio-conmon": Runtime.CRIO}
 
@@ -106,12 +77,15 @@ _LITERAL = re.compile(rf"(?P<slice>[^:]+\.slice):(?P<prefix>docker|cri-container
 _KUBEPODS_SLICE = re.compile(r"(?:[^-]+-)*?kubepods\.slice")
 _OWN_SLICES = frozenset({"/system.slice", "/user.slice", "/machine.slice", "/-.slice"})
 _PROC_LINE = re.compile(r"[0-9]+:[^:]*:")
-# What a kubelet's root cannot be, so that all up to it lies outside: a mount point, cAdvisor's URLs, a step up, an outer
-# node's container or unit.
-_MOUNTS = frozenset({"cgroup", "cgroup2", "cgroupv2"})
-_OUTSIDE = re.compile(
-    r"cgroup(?:v?2)?|(?:sub)?containers|\.{1,2}|[0-9a-f]{64}|.+\.(?:slice|scope|service)|[0-9]+:[^:]*:"
+_CONTROLLER = re.compile(
+    r"(?:name=)?systemd|unified|"
+    r"(?:,?(?:blkio|cpu|cpuacct|cpuset|devices|freezer|hugetlb|memory|misc|net_cls|net_prio|perf_event|pids|rdma)\b)+"
 )
+MOUNTS = frozenset({"cgroup", "cgroup2", "cgroupv2"})
+"""Last components of a mount point of cgroups, below /sys/fs, /host/sys/fs, /run/cilium and wherever agents put it."""
+# What a kubelet's root cannot hold, so that all up to it lies outside: a mount point, cAdvisor's URLs, a step up, an
+# outer node's container or unit.
+_OUTSIDE = re.compile(r"cgroup(?:v?2)?|(?:sub)?containers|\.{1,2}|[0-9a-f]{64}|.+\.(?:slice|scope|service)")
 _UNIT = re.compile(r".+\.(?:slice|scope|service)")
 _INTERFACE_FILE = re.compile(
     r"tasks|notify_on_release|release_agent|"
@@ -151,11 +125,7 @@ class CgroupName:
                 raise CgroupNameError(
                     f"{component!r} already is the name of a systemd unit, it has no slice of its own"
                 )
-        return (
-            expand_slice("-".join(_escape(component) for component in self.components) + SLICE)
-            if self.components
-            else "/"
-        )
+        return expand_slice("-".join(map(_escape, self.components)) + SLICE) if self.components else "/"
 
 
 def expand_slice(name: str) -> str:
@@ -168,10 +138,14 @@ def expand_slice(name: str) -> str:
     stem = name.removesuffix(SLICE)
     if stem == name or "/" in name:
         raise CgroupNameError(f"invalid slice name {name!r}: it must end in .slice and hold no slash")
-    parts = stem.split("-")
-    if "" in parts:
+    first, *others = stem.split("-")
+    if not first or "" in others:
         raise CgroupNameError(f"invalid slice name {name!r}: nothing may be empty between dashes")
-    return "".join(f"/{'-'.join(parts[: depth + 1])}{SLICE}" for depth in range(len(parts)))
+    path = f"/{first}{SLICE}"
+    for part in others:
+        first += f"-{part}"
+        path += f"/{first}{SLICE}"
+    return path
 
 
 def from_cgroupfs(path: str) -> CgroupName:
@@ -256,10 +230,12 @@ def parse(path: str, cgroup_root: str | None = None) -> Place | None:
     kubelet's root; give `cgroup_root` ("/" for none) where that is known: then all before it is prefix.
     Never raises.
     """
+    if KUBEPODS not in path:
+        return None
     parts = path.split("/")
-    root = None if cgroup_root is None else tuple(part for part in cgroup_root.split("/") if part)
+    root = None if cgroup_root is None else tuple(filter(None, cgroup_root.split("/")))
     try:
-        return _parse_literal(parts, root) or _parse_tree(parts, root)
+        return (_parse_literal(parts, root) if f"{SLICE}:" in path else None) or _parse_tree(parts, root)
     except CgroupNameError:
         return None
 
@@ -286,7 +262,7 @@ def translate_path(
     return place.spelled(to, runtime)
 
 
-def _parse_literal(parts: Sequence[str], root: tuple[str, ...] | None) -> Place | None:
+def _parse_literal(parts: list[str], root: tuple[str, ...] | None) -> Place | None:
     for at, part in enumerate(parts):
         found = _LITERAL.fullmatch(part)
         if found and KUBEPODS in found["slice"]:
@@ -305,7 +281,7 @@ def _parse_literal(parts: Sequence[str], root: tuple[str, ...] | None) -> Place 
     return None
 
 
-def _parse_tree(parts: Sequence[str], root: tuple[str, ...] | None) -> Place | None:
+def _parse_tree(parts: list[str], root: tuple[str, ...] | None) -> Place | None:
     wanted = None if root is None else "-".join((*map(_escape, root), KUBEPODS)) + SLICE
     for at, part in enumerate(parts):
         if part == KUBEPODS:
@@ -316,7 +292,7 @@ def _parse_tree(parts: Sequence[str], root: tuple[str, ...] | None) -> Place | N
         elif part == wanted or (root is None and _KUBEPODS_SLICE.fullmatch(part)):
             expanded = expand_slice(part).split("/")[1:]
             start = at + 1 - len(expanded)
-            if start < 0 or list(parts[start : at + 1]) != expanded:
+            if start < 0 or parts[start : at + 1] != expanded:
                 return None
             named = part.removesuffix(SLICE).split("-")[:-1]
             return _place(
@@ -325,7 +301,7 @@ def _parse_tree(parts: Sequence[str], root: tuple[str, ...] | None) -> Place | N
     return None
 
 
-def _place(parts: Sequence[str], start: int, at: int, driver: Driver, root: tuple[str, ...]) -> Place:
+def _place(parts: list[str], start: int, at: int, driver: Driver, root: tuple[str, ...]) -> Place:
     """Read on from `kubepods`, which is parts[at]; the kubelet's tree starts at parts[start]."""
     end = at + 1
     qos = uid = container_id = runtime = None
@@ -341,10 +317,11 @@ def _place(parts: Sequence[str], start: int, at: int, driver: Driver, root: tupl
             prefix = container["prefix"] or ""
             conmon, runtime = prefix == "crio-conmon", _RUNTIME_OF.get(prefix)
             kind, container_id, end = Kind.CONMON if conmon else Kind.CONTAINER, container["id"], end + 1
-    below = [part for part in parts[end:] if part]
-    if below and not (len(below) == 1 and _INTERFACE_FILE.fullmatch(below[0])):
+    tail = _tail(parts, end)
+    if (below := tail.strip("/")) and not _INTERFACE_FILE.fullmatch(below):
         kind = Kind.CHILD
-    CgroupName(root)
+    if root:
+        CgroupName(root)  # raises for what cannot be one
     return Place(
         prefix="/".join(parts[:start]),
         driver=driver,
@@ -355,12 +332,12 @@ def _place(parts: Sequence[str], start: int, at: int, driver: Driver, root: tupl
         container_id=container_id,
         runtime=runtime,
         conmon=conmon,
-        tail=_tail(parts, end),
+        tail=tail,
         relative=start == 0,
     )
 
 
-def _component(parts: Sequence[str], at: int, driver: Driver) -> str:
+def _component(parts: list[str], at: int, driver: Driver) -> str:
     """Read parts[at] as one neutral component below parts[at - 1]; empty when it is none."""
     if at >= len(parts):
         return ""
@@ -373,45 +350,40 @@ def _component(parts: Sequence[str], at: int, driver: Driver) -> str:
     return "" if "-" in last else _unescape(last)
 
 
-def _outside(before: Sequence[str], *, mounts_only: bool = False) -> int:
+def _outside(before: list[str], *, mounts_only: bool = False) -> int:
     """Count the components that lie outside the kubelet's tree: mount point, controller, an outer node's cgroup."""
     cut = 0
     for index, part in enumerate(before):
-        inside = part not in _MOUNTS if mounts_only else not _OUTSIDE.fullmatch(part)
-        if not inside or (part == "" and cut == index) or (index == 0 and _PROC_LINE.fullmatch(part)):
+        leads = cut == index and (not part or (not index and _PROC_LINE.fullmatch(part)))
+        if leads or part in MOUNTS or (not mounts_only and _OUTSIDE.fullmatch(part)):
             cut = index + 1
-    if (
-        cut < len(before)
-        and before[cut] in CONTROLLERS
-        and (cut == 0 or before[cut - 1] in {*_MOUNTS, "", "."})
-    ):
-        cut += 1
-    return cut
+    # `memory/kubepods` too: what the directory of a controller is relative to has no root of that name.
+    mounted = not cut or before[cut - 1] in MOUNTS or before[cut - 1] in {"", "."}
+    return cut + 1 if mounted and cut < len(before) and _CONTROLLER.fullmatch(before[cut]) else cut
 
 
 def _translate_reserved(path: str, to: Driver) -> str:
     parts = path.split("/")
     cut = _outside(parts, mounts_only=True)
-    inner = [part for part in parts[cut:] if part]
+    inner = list(filter(None, parts[cut:]))
+    file = [inner.pop()] if inner and _INTERFACE_FILE.fullmatch(inner[-1]) else []
     if any(_CONTAINER_DIRECTORY.fullmatch(part) for part in inner):
         raise CgroupNameError(
-            f"cannot translate {path!r}: a container outside Kubernetes is placed by its runtime (F64)"
+            f"cannot translate {path!r}: its runtime places a container outside Kubernetes (F64)"
         )
-    units = [part for part in inner if _UNIT.fullmatch(part)]
     name = "/" + "/".join(inner)
-    # Units are systemd's under either driver; of slices only those that systemd does not make itself can be the kubelet's.
-    if to is Driver.SYSTEMD and not units:
+    slices = [part.endswith(SLICE) for part in inner]
+    if to is Driver.SYSTEMD and not any(map(_UNIT.fullmatch, inner)):
         new = from_cgroupfs(name).to_systemd()
-    elif (
-        to is Driver.CGROUPFS
-        and inner
-        and name not in _OWN_SLICES
-        and all(part.endswith(SLICE) for part in inner)
-    ):
+    elif to is Driver.SYSTEMD and slices == [True]:
+        new = expand_slice(
+            inner[0]
+        )  # `/kube-reserved.slice` is what the kubelet finds below kube.slice (F40)
+    elif to is Driver.CGROUPFS and all(slices) and name not in _OWN_SLICES:
         new = from_systemd(name).to_cgroupfs()
     else:
-        return path
-    return path if new == name else "/".join(parts[:cut]) + new
+        return path  # a unit is systemd's under either driver
+    return path if new == name else "/".join(parts[:cut]) + "/".join((new, *file))
 
 
 def _name(root: tuple[str, ...], qos: QoS | None, uid: str | None) -> CgroupName:
@@ -428,7 +400,7 @@ def _container(container_id: str, runtime: Runtime | None, driver: Driver, *, co
     return f"{prefix}-{container_id}.scope"
 
 
-def _tail(parts: Sequence[str], at: int) -> str:
+def _tail(parts: list[str], at: int) -> str:
     return "".join(f"/{part}" for part in parts[at:])
 
 

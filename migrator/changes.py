@@ -11,17 +11,18 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from migrator.cgroups import Driver
-from migrator.configs import Edit, Edited, unified_diff
+from migrator.configs import Edit, Edited, containerd, crio, docker, flags, kubelet, unified_diff, units
 from migrator.configs.text import ConfigSyntaxError
+from migrator.configs.words import Flag
 from migrator.errors import BlockedError, ConflictError
+from migrator.facts.model import Driver as EffectiveDriver
 from migrator.facts.model import Facts, File, Source
 
-
-UNIT_KINDS = ("unit", "unit-drop-in")
-FILE_KINDS = ("config-file", "config-drop-in", "env-file", *UNIT_KINDS)
+FILE_KINDS = ("config-file", "config-drop-in", "env-file", "unit", "unit-drop-in")
+RUNC_TYPES = ("", "io.containerd.runc.v1", "io.containerd.runc.v2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,109 +105,77 @@ def file_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tuple[Cha
     return tuple(changes)
 
 
-_Edit = tuple[str, Callable[[bytes | None], Edited], str, bool]
+Editor: TypeAlias = Callable[[bytes | None], Edited]
+_Edit: TypeAlias = tuple[str, Editor, str, bool]
+TO = Driver.SYSTEMD
 
 
-def _named(chain: tuple[Source, ...]) -> Iterator[Source]:
-    """Yield the files of a chain that name another driver than systemd."""
-    for source in chain:
-        if source.kind in FILE_KINDS and source.path and source.value not in (None, Driver.SYSTEMD.value):
-            yield source
+def _named(chain: tuple[Source, ...]) -> list[Source]:
+    """Return the files of a chain that name another driver than systemd."""
+    return [
+        source
+        for source in chain
+        if source.kind in FILE_KINDS and source.path and source.value not in (None, TO.value)
+    ]
+
+
+def _side(
+    driver: EffectiveDriver, main: str, editor: Editor, flag: Flag, why: tuple[str, str]
+) -> Iterator[_Edit]:
+    """Yield the edits of one side: `editor` for its configuration files, `flag` elsewhere; `main` where nothing is said."""
+    for source in _named(driver.chain):
+        if source.kind in ("config-file", "config-drop-in"):
+            yield source.path, editor, why[0], False
+        elif source.kind == "env-file":
+            yield source.path, lambda text: flags.set_driver(text or b"", TO, flag), why[1], False
+        else:
+            yield source.path, lambda text: units.set_driver(text or b"", TO, flag), why[1], True
+    decided = driver.decided_by
+    if decided is None or decided.kind == "default":
+        yield main, editor, why[0], False
 
 
 def _kubelet(facts: Facts) -> Iterator[_Edit]:
-    from migrator.configs import flags, kubelet, units  # noqa: PLC0415 - late: a YAML parser
-
-    driver = Driver.SYSTEMD
-    named = list(_named(facts.kubelet.driver.chain))
-    for source in named:
-        if source.kind in ("config-file", "config-drop-in"):
-            yield (
-                source.path,
-                lambda text: kubelet.set_driver(text or b"", driver),
-                "cgroupDriver of the kubelet",
-                False,
-            )
-        elif source.kind == "env-file":
-            yield (
-                source.path,
-                lambda text: flags.set_flag(text or b"", "--cgroup-driver", driver.value),
-                "--cgroup-driver overrides the configuration file (F17)",
-                False,
-            )
-        else:
-            yield (
-                source.path,
-                lambda text: units.set_flag(text or b"", "--cgroup-driver", driver.value),
-                "--cgroup-driver overrides the configuration file (F17)",
-                True,
-            )
-    decided = facts.kubelet.driver.decided_by
-    if decided is None or decided.kind == "default":
-        if not facts.kubelet.config_file:
-            raise BlockedError(
-                "the kubelet has no configuration file and no --cgroup-driver flag: there is nothing to edit",
-                hint="give it --config=/var/lib/kubelet/config.yaml or --cgroup-driver=cgroupfs, then plan again",
-            )
-        yield (
-            facts.kubelet.config_file,
-            lambda text: kubelet.set_driver(text or b"", driver),
-            "cgroupDriver of the kubelet; its default is cgroupfs",
-            False,
+    if not facts.kubelet.config_file and not _named(facts.kubelet.driver.chain):
+        raise BlockedError(
+            "the kubelet has no configuration file and no --cgroup-driver flag: there is nothing to edit",
+            hint="give it --config=/var/lib/kubelet/config.yaml or --cgroup-driver=cgroupfs, then plan again",
         )
-
-
-def _runtime(facts: Facts) -> Iterator[_Edit]:
-    match facts.runtime.kind:
-        case "docker":
-            yield from _docker(facts)
-        case "containerd":
-            yield from _containerd(facts)
-        case "crio":
-            yield from _crio(facts)
-        case other:
-            raise BlockedError(f"runtime {other}: not one of docker, containerd, crio")
-
-
-def _docker(facts: Facts) -> Iterator[_Edit]:
-    from migrator.configs import docker, flags, units  # noqa: PLC0415 - late
-
-    driver = Driver.SYSTEMD
-    why = "native.cgroupdriver of dockerd"
-    named = list(_named(facts.runtime.driver.chain))
-    for source in named:
-        match source.kind:
-            case "config-file":
-                yield source.path, lambda text: docker.set_driver(text, driver), why, False
-            case "env-file":
-                yield source.path, lambda text: flags.set_exec_opt(text or b"", driver.value), why, False
-            case _:
-                yield source.path, lambda text: units.set_exec_opt(text or b"", driver.value), why, True
-    decided = facts.runtime.driver.decided_by
-    if decided is None or decided.kind == "default":
-        path = facts.runtime.config_file or "/etc/docker/daemon.json"
-        yield path, lambda text: docker.set_driver(text, driver), why, False
-
-
-def _containerd(facts: Facts) -> Iterator[_Edit]:
-    from migrator.configs import containerd  # noqa: PLC0415 - late: a TOML parser
-
-    names = {handler.name for handler in facts.runtime.handlers if _is_runc(handler.runtime_type)}
-    path = facts.runtime.config_file or "/etc/containerd/config.toml"
-    yield (
-        path,
-        lambda text: containerd.set_driver(text, Driver.SYSTEMD, names or {"runc"}),
-        "SystemdCgroup of every handler of runc type",
-        False,
+    yield from _side(
+        facts.kubelet.driver,
+        facts.kubelet.config_file,
+        lambda text: kubelet.set_driver(text or b"", TO),
+        flags.KUBELET_DRIVER,
+        ("cgroupDriver of the kubelet", "--cgroup-driver overrides the configuration file (F17)"),
     )
 
 
-def _is_runc(runtime_type: str) -> bool:
-    return runtime_type in ("", "io.containerd.runc.v1", "io.containerd.runc.v2")
-
-
-def _crio(facts: Facts) -> Iterator[_Edit]:
-    from migrator.configs import crio  # noqa: PLC0415 - late
-
-    path = facts.runtime.config_file or "/etc/crio/crio.conf"
-    yield path, lambda text: crio.set_driver(text, Driver.SYSTEMD), "cgroup_manager of CRI-O", False
+def _runtime(facts: Facts) -> Iterator[_Edit]:
+    runtime = facts.runtime
+    match runtime.kind:
+        case "docker":
+            yield from _side(
+                runtime.driver,
+                runtime.config_file or "/etc/docker/daemon.json",
+                lambda text: docker.set_driver(text, TO),
+                flags.DOCKER_DRIVER,
+                ("native.cgroupdriver of dockerd", "--exec-opt of dockerd decides (F15)"),
+            )
+        case "containerd":
+            names = {each.name for each in runtime.handlers if each.runtime_type in RUNC_TYPES} or {"runc"}
+            yield (
+                runtime.config_file or "/etc/containerd/config.toml",
+                lambda text: containerd.set_driver(text, TO, names),
+                "SystemdCgroup of every handler of runc type",
+                False,
+            )
+        case "crio":
+            yield from _side(
+                runtime.driver,
+                runtime.config_file or "/etc/crio/crio.conf",
+                lambda text: crio.set_driver(text, TO),
+                flags.CRIO_DRIVER,
+                ("cgroup_manager of CRI-O", "--cgroup-manager overrides the configuration file"),
+            )
+        case other:
+            raise BlockedError(f"runtime {other}: not one of docker, containerd, crio")

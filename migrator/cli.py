@@ -143,9 +143,9 @@ def audit(root: RootOption = None, output: FormatOption = None) -> None:
     if _is_json(output):
         _write_json(judged.to_json(found))
     else:
-        from migrator import views  # noqa: PLC0415
+        from migrator import show  # noqa: PLC0415
 
-        views.show_audit(found)
+        show.audit_view(found)
     raise typer.Exit(found.exit_code)
 
 
@@ -176,9 +176,9 @@ def plan(
     if _is_json(output):
         typer.echo(data.decode(), nl=False)
     else:
-        from migrator import views  # noqa: PLC0415
+        from migrator import show  # noqa: PLC0415
 
-        views.show_plan(made.document)
+        show.plan_view(made.document)
         if target is not None:
             typer.echo(f"written: {target}\nnext: cgmigrate apply {target}", err=True)
 
@@ -229,7 +229,7 @@ def apply(
 
     Example: cgmigrate apply plan.json --yes --on-failure rollback
     """
-    from migrator import views  # noqa: PLC0415 - late
+    from migrator import show  # noqa: PLC0415 - late
     from migrator.engine import Interrupt  # noqa: PLC0415
     from migrator.host import Host  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
@@ -249,9 +249,9 @@ def apply(
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run, _ = begin(host, data, str(plan_file))
         typer.echo(f"run {run.name}", err=True)
-        with engine_of(host, run, views.voice(), interrupt) as engine:
+        with engine_of(host, run, show.voice(), interrupt) as engine:
             _forward(engine, on_failure)
-    views.show_done(run.name, document, live=host.live)
+    show.done(run.name, document, live=host.live)
 
 
 def _read_plan(path: Path) -> bytes:
@@ -300,7 +300,7 @@ def resume(on_failure: OnFailureOption = None, root: RootOption = None) -> None:
 
     Example: cgmigrate resume
     """
-    from migrator import views  # noqa: PLC0415 - late
+    from migrator import show  # noqa: PLC0415 - late
     from migrator.engine import Interrupt  # noqa: PLC0415
     from migrator.host import Host  # noqa: PLC0415
     from migrator.journal import Runs, Status  # noqa: PLC0415
@@ -315,13 +315,13 @@ def resume(on_failure: OnFailureOption = None, root: RootOption = None) -> None:
             return
         status = run.state().status
         typer.echo(f"run {run.name} ({status})", err=True)
-        with engine_of(host, run, views.voice(), interrupt) as engine:
+        with engine_of(host, run, show.voice(), interrupt) as engine:
             if status in (Status.ROLLING_BACK, Status.DIRTY):
                 engine.back("resumed")
                 typer.echo(f"run {run.name} is rolled back: the node is as it was before")
                 return
             _forward(engine, on_failure)
-    views.show_done(run.name, run.load("plan.json"), live=host.live)
+    show.done(run.name, run.load("plan.json"), live=host.live)
 
 
 @app.command()
@@ -332,7 +332,7 @@ def rollback(run_name: RunArgument = None, yes: YesOption = False, root: RootOpt
 
     Example: cgmigrate rollback --yes
     """
-    from migrator import views  # noqa: PLC0415 - late
+    from migrator import show  # noqa: PLC0415 - late
     from migrator.engine import Interrupt  # noqa: PLC0415
     from migrator.host import Host  # noqa: PLC0415
     from migrator.journal import Runs, Status  # noqa: PLC0415
@@ -352,7 +352,7 @@ def rollback(run_name: RunArgument = None, yes: YesOption = False, root: RootOpt
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run = open_run(host, run_name)
         typer.echo(f"run {run.name}", err=True)
-        with engine_of(host, run, views.voice(), interrupt) as engine:
+        with engine_of(host, run, show.voice(), interrupt) as engine:
             engine.back("asked by the operator")
     typer.echo(f"run {run.name} is rolled back: the node is as it was before")
 
@@ -378,11 +378,13 @@ def verify(
 
     result = witnesses.verify(Reader(_root(root)), expected=Driver(expect.value), settle=window)
     if _is_json(output):
-        _write_json(witnesses.to_json(result))
-    else:
-        from migrator import views  # noqa: PLC0415
+        from migrator.verify.view import to_json  # noqa: PLC0415
 
-        views.show_verification(result)
+        _write_json(to_json(result))
+    else:
+        from migrator import show  # noqa: PLC0415
+
+        show.verification_view(result)
     raise typer.Exit(ExitCode.DONE if result.ok else ExitCode.BLOCKED)
 
 
@@ -392,7 +394,7 @@ def status(root: RootOption = None, output: FormatOption = None) -> None:
 
     Example: cgmigrate status
     """
-    from migrator import views  # noqa: PLC0415 - late
+    from migrator import show  # noqa: PLC0415 - late
     from migrator.host import Reader  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
 
@@ -415,7 +417,7 @@ def status(root: RootOption = None, output: FormatOption = None) -> None:
             ]
         )
     else:
-        views.show_status(found)
+        show.status_view(found)
     if any(not state.status.settled for _, state in found):
         raise typer.Exit(ExitCode.INTERRUPTED)
 

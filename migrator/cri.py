@@ -68,13 +68,12 @@ class Cri:
             HostError: no runtime answers at the socket, or it has no CRI (F12).
         """
         for api in _APIS:
-            self._api = api
             try:
-                answer = self._call("Version")
+                answer = self._call("Version", api=api)
             except _UnimplementedError:
                 continue
+            self._api = api
             return answer.runtime_name, answer.runtime_version, api
-        self._api = ""
         raise HostError(
             f"the daemon at {self.socket} has no CRI service, neither v1 nor v1alpha2: is its CRI plugin disabled or broken?",
             hint="containerd config dump; journalctl -u containerd.service",
@@ -136,8 +135,15 @@ class Cri:
             ),
         ]
 
-    def _call(self, name: str, timeout: float = _CALL, **fields: object) -> Any:
-        return self._answer(name, self._send(name, timeout, fields))
+    def _call(self, name: str, *, api: str = "", **fields: object) -> Any:
+        known = self._channel is not None
+        try:
+            return self._answer(name, self._send(name, _CALL, fields, api))
+        except _UnavailableError:
+            if not known:
+                raise
+        # The connection was from before a restart of the runtime; gRPC would wait longer and longer to make a new one.
+        return self._answer(name, self._send(name, _CALL, fields, api))
 
     def _all(self, name: str, requests: Iterable[dict[str, object]], timeout: float = _CALL) -> Iterator[Any]:
         """Make the same call many times, some at once; yield answers in order, None for what is not there any more."""
@@ -152,12 +158,11 @@ class Cri:
                 else:
                     yield self._answer(name, each)
 
-    def _send(self, name: str, timeout: float, fields: dict[str, object]) -> Any:
-        if not self._api:
-            self.version()
+    def _send(self, name: str, timeout: float, fields: dict[str, object], api: str = "") -> Any:
+        api = api or self._api or self.version()[2]
         kinds = messages()
         call = self._connect().unary_unary(
-            f"/runtime.{self._api}.RuntimeService/{name}",
+            f"/runtime.{api}.RuntimeService/{name}",
             request_serializer=kinds[f"{name}Request"].SerializeToString,
             response_deserializer=kinds[f"{name}Response"].FromString,
         )
@@ -169,10 +174,15 @@ class Cri:
         try:
             return sent.result()
         except grpc.RpcError as error:
-            if sent.code() is grpc.StatusCode.UNIMPLEMENTED:
+            code = sent.code()
+            if code is grpc.StatusCode.UNIMPLEMENTED:
                 raise _UnimplementedError from error
-            raise HostError(
-                f"{name} at {self.socket} failed ({sent.code().name}): {sent.details()}",
+            kind = HostError
+            if code is grpc.StatusCode.UNAVAILABLE:
+                self.close()
+                kind = _UnavailableError
+            raise kind(
+                f"{name} at {self.socket} failed ({code.name}): {sent.details()}",
                 hint=f"is the runtime that owns {self.socket} running? systemctl status containerd.service crio.service",
             ) from error
 
@@ -229,6 +239,10 @@ class CriControl(Cri):
 
 class _UnimplementedError(Exception):
     """The runtime does not have this call."""
+
+
+class _UnavailableError(HostError):
+    """Nobody answers at the socket."""
 
 
 def _sandbox(listed: Any, info: dict[str, Any]) -> RuntimeContainer:

@@ -8,8 +8,10 @@ ends: what lives only until a reboot (a unit's state) is looked at again when th
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,7 +107,12 @@ class Engine:
         """
         if self.journal.state.status is Status.PLANNED:
             self.journal.write(Kind.BEGIN)
-        self._capture_files()
+        try:
+            self._capture_files()
+        except ConflictError:
+            if not self.journal.state.begun:  # nothing was changed: leave no open run behind
+                self.journal.write(Kind.ROLLED_BACK)
+            raise
         try:
             for index, (planned, step) in enumerate(self.steps, start=1):
                 self.hands.check()
@@ -160,7 +167,8 @@ class Engine:
         self.journal.write(Kind.APPLYING, planned.id)
         self._tell("apply", index, planned)
         start = time.monotonic()
-        step.apply(self.hands)
+        with self._own_faults(planned):
+            step.apply(self.hands)
         self.journal.write(Kind.APPLIED, planned.id)
         self._tell("done", index, planned, time.monotonic() - start)
 
@@ -214,9 +222,29 @@ class Engine:
         self._note(Kind.REVERTING, planned.id)
         self._tell("revert", index, planned)
         start = time.monotonic()
-        step.revert(self.hands, self.journal.state.undo[planned.id])
+        with self._own_faults(planned):
+            step.revert(self.hands, self.journal.state.undo[planned.id])
         self._note(Kind.REVERTED, planned.id)
         self._tell("done", index, planned, time.monotonic() - start)
+
+    @contextmanager
+    def _own_faults(self, planned: PlannedStep) -> Iterator[None]:
+        """Turn a fault of our own into a failed step: the node is in the middle, and the way back must be taken.
+
+        Raises:
+            StepError: in the place of what is no CgmigrateError; the traceback is kept with the run.
+        """
+        try:
+            yield
+        except CgmigrateError:
+            raise
+        except Exception as error:
+            with contextlib.suppress(OSError), (self.journal.run.directory / "traceback.txt").open("a") as log:
+                traceback.print_exc(file=log)
+            raise StepError(
+                f"internal error in step {planned.id}: {error!r}",
+                hint=f"please report it, with {self.journal.run.directory}/traceback.txt",
+            ) from error
 
     def _note(self, kind: Kind, step: str = "", **data: object) -> None:
         """Write a record of a rollback, which goes on without its journal when the disk refuses."""

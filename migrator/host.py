@@ -114,12 +114,15 @@ class Reader:
         """
         real = self.resolve(path)
         try:
-            with real.open("rb") as stream:
+            # O_NONBLOCK: a FIFO in the place of a file must not hang the tool.
+            with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
                 if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                     raise HostError(f"{path}: not a regular file")
                 data = stream.read(limit + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(errno.ENOENT, "no such file", path) from None
+        except IsADirectoryError:
+            raise HostError(f"{path}: not a regular file") from None
         except OSError as error:
             raise HostError(f"cannot read {path}: {error.strerror}") from error
         if len(data) > limit:

@@ -162,7 +162,10 @@ def decode(data: bytes, name: str) -> tuple[list[Record], int]:
     """
     records: list[Record] = []
     whole = 0
-    lines = data.splitlines(keepends=True)
+    lines = [line + b"\n" for line in data.split(b"\n")]
+    lines[-1] = lines[-1][:-1]  # what stands behind the last newline is torn, or nothing
+    if not lines[-1]:
+        lines.pop()
     for index, line in enumerate(lines, start=1):
         record = _decode_line(line)
         if record is None or record.number != index:

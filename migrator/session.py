@@ -16,7 +16,7 @@ from migrator.facts.gather import gather
 from migrator.facts.store import digest as facts_digest
 from migrator.facts.store import dump as dump_facts
 from migrator.host import Host, Reader
-from migrator.journal import Journal, Run, Runs, boot_id, utc_now
+from migrator.journal import Journal, Run, Runs, Status, boot_id, utc_now
 from migrator.plan import Plan, PlannedStep, drift, make_plan, parse_plan, plan_digest, planned_steps, render
 from migrator.steps import Hands, RuntimeControl, RuntimeReader
 from migrator.steps.registry import KINDS
@@ -180,7 +180,7 @@ def open_run(host: Host, name: str | None) -> Run:
         ConflictError: a newer run stands on top of it.
     """
     runs = Runs(host)
-    alive = [run for run in runs.all() if str(run.state().status) not in ("rolled-back",)]
+    alive = [run for run in runs.all() if run.state().status is not Status.ROLLED_BACK]
     if name is None:
         if not alive:
             raise UsageError("no run to roll back on this node")

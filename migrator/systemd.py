@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
-from migrator.bus import SYSTEM_BUS, Connection, LostBusError, RefusedError
+from migrator.bus import SYSTEM_BUS, Connection, LostBusError, RefusedError, object_path
 from migrator.errors import HostError
 from migrator.host import Reader
 
@@ -159,7 +159,7 @@ class Units:
                 raise HostError(f"cannot {what}: {refused}") from refused
             except TimeoutError:
                 self.close()
-                raise HostError(f"cannot {what}: systemd gave no answer within {timeout:g} s") from None
+                raise HostError(f"cannot {what}: systemd, or its bus, gave no answer in time") from None
             time.sleep(_FIRST_WAIT * 2**tries)
 
     def _connect(self) -> Connection:
@@ -261,7 +261,8 @@ class UnitControl(Units):
                 )
             else:
                 gone = bool(job)
-        raise _failure(verb, unit, f"no result within {timeout:g} s; the job goes on (`systemctl list-jobs`)")
+        going_on = "; its job goes on (`systemctl list-jobs`)" if job else ""
+        raise _failure(verb, unit, f"no result within {timeout:g} s{going_on}")
 
 
 def parse_show(text: str) -> dict[str, dict[str, str]]:
@@ -299,19 +300,6 @@ async def _queue(bus: Connection, verb: str, unit: str) -> str:
     await bus.listen()
     [job] = await bus.manager(_METHODS[verb], "ss", unit, "replace")
     return str(job)
-
-
-def object_path(unit: str) -> str:
-    """Return the D-Bus path of a unit; systemd loads the unit on demand when this path is asked (sd-bus' label escaping)."""
-    label = "".join(
-        char if char.isascii() and (char.isalpha() or (char.isdigit() and place)) else _escaped(char)
-        for place, char in enumerate(unit)
-    )
-    return f"/org/freedesktop/systemd1/unit/{label or '_'}"
-
-
-def _escaped(char: str) -> str:
-    return "".join(f"_{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 async def _properties(bus: Connection, unit: str, interface: str) -> dict[str, object]:

@@ -82,12 +82,15 @@ def tree_root(driver: Driver, cgroup_root: str = "/") -> str:
 
 
 def unit_patterns(cgroup_root: str = "/") -> tuple[str, ...]:
-    """Return the patterns of every unit that can be Kubernetes': its slices, and all containers' scopes."""
+    """Return the patterns of every unit that can be Kubernetes': its slices, and all containers' scopes.
+
+    No plain name is among them: systemd would load that unit to tell about it, and then there is one.
+    """
     try:
         stem = tree_root(Driver.SYSTEMD, cgroup_root).rpartition("/")[2].removesuffix(".slice")
     except CgroupNameError:
         stem = "kubepods"
-    return (f"{stem}.slice", f"{stem}-*.slice", *SCOPES)
+    return (f"{stem}*.slice", *SCOPES)
 
 
 def look_at_tree(

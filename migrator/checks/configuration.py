@@ -26,7 +26,7 @@ ENFORCED_BY = {"kubeReservedCgroup": "kube-reserved", "systemReservedCgroup": "s
 """Reserved cgroup -> the word in enforceNodeAllocatable that makes the kubelet insist on it."""
 
 # systemd.unit(5): `a-.slice.d` applies to every `a-*.slice`, and `slice.d` to all slices.
-_SLICE_DROP_IN = re.compile(r"/(?:kubepods(?:-[^/]*)?\.slice|slice)\.d/[^/]+\.conf$")
+_SLICE_DROP_IN = re.compile(r"/(?:(?:[^/]+-)?kubepods(?:-[^/]*)?\.)?slice\.d/[^/]+\.conf$")
 
 
 def dockerd_flag_conflict(facts: Facts) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from migrator.checks.base import BLOCKER, INFO, WARNING, Check, command, version
+from migrator.configs.containerd import RUNC_TYPES
 from migrator.facts.model import Facts, Handler
 from migrator.findings import Finding
 
@@ -61,8 +62,8 @@ def legacy_systemd_cgroup(facts: Facts) -> Iterator[Finding]:
 
 
 def is_runc(handler: Handler) -> bool:
-    """Tell whether a containerd handler takes its driver from SystemdCgroup in its own table."""
-    return handler.runtime_type.startswith(("io.containerd.runc.", "io.containerd.runtime.v1."))
+    """Tell whether a handler takes its driver from SystemdCgroup in its own table; a type that is not stated is runc."""
+    return not handler.runtime_type or handler.runtime_type in RUNC_TYPES
 
 
 def _default(facts: Facts) -> Handler | None:
@@ -120,7 +121,7 @@ def handler_left(facts: Facts) -> Iterator[Finding]:
 def handler_own_setting(facts: Facts) -> Iterator[Finding]:
     """Find handlers whose driver is set in a file of their own."""
     for each in facts.runtime.handlers:
-        if facts.runtime.kind == "containerd" and each.runtime_type and not is_runc(each):
+        if facts.runtime.kind == "containerd" and not is_runc(each):
             yield Finding(
                 id="handler-own-setting",
                 severity=WARNING,

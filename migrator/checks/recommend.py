@@ -57,9 +57,6 @@ UNFINISHED = frozenset(
 )
 """Findings that keep a node with both sides on systemd from being done."""
 
-IN_CONFLICT = frozenset({"handlers-differ", "literal-cgroups", "stale-target-tree"})
-"""Findings that show both managers at work in one tree."""
-
 
 def _drivers(facts: Facts) -> set[str | None]:
     return {kubelet_driver(facts), facts.runtime.driver.value}
@@ -72,6 +69,12 @@ def _on_cgroupfs(facts: Facts, _: frozenset[str]) -> bool:
 def _kubelet_at_least(facts: Facts, wanted: tuple[int, int]) -> bool:
     running = version(facts.kubelet.version)
     return running is not None and running >= wanted
+
+
+def _two_managers(facts: Facts, ids: frozenset[str]) -> bool:
+    """Tell whether containers of both spellings are made; an empty tree of an earlier attempt does no harm."""
+    both_live = any(tree.driver == SYSTEMD and tree.populated for tree in facts.cgroups.trees)
+    return both_live or bool(ids & {"handlers-differ", "literal-cgroups"})
 
 
 def _on_v1(facts: Facts) -> bool:
@@ -126,8 +129,8 @@ RULES = (
     ),
     Rule(
         Verdict.MIGRATE,
-        lambda facts, ids: _on_cgroupfs(facts, ids) and _on_v1(facts) and bool(ids & IN_CONFLICT),
-        "both managers already left their marks in this tree",
+        lambda facts, ids: _on_cgroupfs(facts, ids) and _on_v1(facts) and _two_managers(facts, ids),
+        "both drivers' containers live on this node already: two managers at work in one tree",
     ),
     Rule(
         Verdict.MIGRATE,

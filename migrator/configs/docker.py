@@ -75,6 +75,7 @@ def set_driver(text: bytes | None, driver: Driver) -> Edited:
     Raises:
         ConfigSyntaxError: see `read`.
     """
+    read(text)
     option = f"{EXEC_OPTION}={driver}"
     document = _document(text)
     if document is None:

@@ -30,12 +30,14 @@ _KEY = re.compile(
 )
 _FLAG = re.compile(
     r"""(?<![\w-])--?(?P<name>[A-Za-z][\w-]*)\\?["']?"""
-    r"""(?:[ \t]+|[ \t]*,\s*|[ \t]*\\?\r?\n[ \t]*(?:-[ \t]+)?)\\?["']?(?=[^\s"'-])""",
+    r"""(?:[ \t]*\\?\r?\n[ \t]*(?:-[ \t]+)?|[ \t]*,\s*|[ \t]+(?!\\\r?\n))"""
+    r"""(?P<quote>\\?["'])?(?=[^\s"'-])""",
 )
 _HEADER = re.compile(r"^[ \t]*\[{1,2}(?P<name>[^\n#=]*?)\]{1,2}[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _HEADER_PART = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^.\s\"']+")
+_REMARK = re.compile(r"[\"']?[ \t]+#(?P<remark>[^\n]*)")
 _JSON_LITERAL = re.compile(r"[-+.\w]+(?=\s*(?:[,}\]]|$))", re.MULTILINE)
-_BRACKETS = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^'\n]*'|[\[\]{}]", re.DOTALL)
+_BRACKETS = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^'\n]*'|(?<=[\s,\[{])#[^\n]*|[\[\]{}]", re.DOTALL)
 _SHELL_WORD = {
     "": re.compile(r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s"'\\])+""", re.DOTALL),
     '"': re.compile(r"""(?:'[^'"]*'|\\.|[^\s"'\\])+""", re.DOTALL),
@@ -130,11 +132,12 @@ def _by_flag(text: str) -> list[Span]:
     spans = []
     for found in _FLAG.finditer(text):
         if is_secret_key(found["name"]):
-            quote = (
-                text[found.end() - 1] if text[found.end() - 1] in "\"'" else _open_quote(text, found.end())
-            )
-            word = _SHELL_WORD[quote].match(text, found.end())
-            spans.append((found.end(), word.end() if word else line_end(text, found.end())))
+            start = found.end()
+            if found["quote"]:
+                spans.append((start, _closing_quote(text, start, found["quote"][-1])))
+            else:
+                word = _SHELL_WORD[_open_quote(text, start)].match(text, start)
+                spans.append((start, word.end() if word else line_end(text, start)))
     return spans
 
 
@@ -155,6 +158,9 @@ def _by_key(text: str) -> list[Span]:
             span = _value(text, found)
             spans.append(span)
             position = max(position, span[1])
+            if remark := _REMARK.match(text, position):
+                spans.append(remark.span("remark"))
+                position = remark.end()
     return spans
 
 

@@ -171,7 +171,7 @@ def new_line_after(text: str, offset: int, content: str) -> tuple[int, str, int]
     """
     newline = newline_at(text, max(offset - 1, 0))
     content = content.replace("\n", newline)
-    if offset and not text.endswith("\n", 0, offset):
+    if text[:offset].removeprefix(BOM) and not text.endswith("\n", 0, offset):
         return offset, newline + content, len(newline)
     return offset, content + newline, 0
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from migrator.configs.text import Splice, unsupported
 
@@ -132,13 +133,17 @@ def value_splice(text: str, found: FlagValue, new: str, path_in_file: str) -> Sp
     """Return the splice that replaces a flag's value where it is written; None when it is already so.
 
     Raises:
-        UnsupportedShapeError: the value comes from a variable.
+        UnsupportedShapeError: the value comes from a variable, or is quoted in pieces.
     """
     if found.value == new:
         return None
     if re.search(r"\$[A-Za-z_{]", found.value):
         message = f"the value {found.value} comes from a variable; change the variable, or write {new} here"
         raise unsupported(text, found.chars[0].start, message)
+    if any(left.end != right.start for left, right in pairwise(found.chars)):
+        raise unsupported(
+            text, found.chars[0].start, f"the value {found.value} is quoted in pieces; write {new} by hand"
+        )
     start = found.chars[0].start if found.chars else found.after.end
     end = found.chars[-1].end if found.chars else start
     return Splice(start, end, new, path_in_file, found.value, new)

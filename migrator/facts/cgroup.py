@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from migrator import cgroups
 from migrator.errors import HostError
@@ -138,7 +139,9 @@ def survey(look: Look, hierarchies: Iterable[Hierarchy], cgroup_root: str = "") 
         descendants=descendants,
         dying=dying,
     )
-    return Survey(found, {uid: PodDirectories(classes[uid], frozenset(drivers[uid])) for uid in sorted(drivers)})
+    return Survey(
+        found, {uid: PodDirectories(classes[uid], frozenset(drivers[uid])) for uid in sorted(drivers)}
+    )
 
 
 def slice_drop_ins(reader: Reader) -> tuple[str, ...]:
@@ -179,7 +182,7 @@ def _real(look: Look, mount: str) -> str:
 def _counts_links(top: str) -> bool:
     with os.scandir(top) as entries:
         children = sum(entry.is_dir(follow_symlinks=False) for entry in entries)
-    return os.stat(top).st_nlink == 2 + children
+    return Path(top).stat().st_nlink == 2 + children
 
 
 def _populated(path: str, directory: int | None = None) -> bool:

@@ -166,6 +166,11 @@ class Handler:
     systemd_cgroup: bool | None = None
     binary_name: str = ""
     is_default: bool = False
+    path: str = ""
+    """File and line that decide `systemd_cgroup`, or else where the handler stands; empty for one that is implicit."""
+    line: int = 0
+    misspelt: tuple[str, ...] = ()
+    """Keys that look like `SystemdCgroup` and are not (F13)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +200,8 @@ class Runtime:
     imports: tuple[str, ...] = ()
     disabled_plugins: tuple[str, ...] = ()
     legacy_systemd_cgroup: bool = False
+    ignored_cri_tables: tuple[str, ...] = ()
+    """CRI tables of another config version than the file's own, which containerd ignores without a word (F13)."""
     conmon_cgroup: str = ""
 
 

@@ -24,7 +24,10 @@ CGROUP_ROOT = "/sys/fs/cgroup"
 
 # cgroups(7) and the kernel's cgroup_subsys.h: what else stands among a v1 mount's options is an option.
 _V1_CONTROLLERS = frozenset(
-    "blkio cpu cpuacct cpuset debug devices freezer hugetlb memory misc net_cls net_prio perf_event pids rdma".split()
+    (
+        *("blkio", "cpu", "cpuacct", "cpuset", "debug", "devices", "freezer", "hugetlb"),
+        *("memory", "misc", "net_cls", "net_prio", "perf_event", "pids", "rdma"),
+    )
 )
 
 # First match wins: a product that brings its own kubelet before kubeadm, whose files some of them leave as well (F19).
@@ -175,7 +178,9 @@ def _systemd_version(look: Look) -> int | None:
             return None
         match = re.match(r"systemd (\d+)", said.stdout)
     else:
-        libraries = [f"/usr/lib/{name}/systemd" for name in look.reader.names("/usr/lib") if "-linux-" in name]
+        libraries = [
+            f"/usr/lib/{name}/systemd" for name in look.reader.names("/usr/lib") if "-linux-" in name
+        ]
         names = [
             name
             for directory in ("/usr/lib/systemd", "/lib/systemd", *libraries)
@@ -223,4 +228,5 @@ def _cpus(look: Look) -> int:
 
 
 def _line(look: Look, path: str) -> str:
-    return (look.reader.text(path) or "").strip()
+    # The kernel refuses to read more than it can allocate at once from a sysctl, however short the value is.
+    return (look.reader.text(path, limit=1 << 16) or "").strip()

@@ -3,9 +3,19 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from migrator.configs.flags import Flag, Origin, Word, flag_values, parse_env_file
+from migrator.configs.text import ConfigSyntaxError
+from migrator.configs.units import effective_argv, order_drop_ins, parse_unit
+from migrator.configs.words import plain_words
 from migrator.errors import CgmigrateError, HostError
 from migrator.facts.look import Look
-from migrator.facts.model import Unit
+from migrator.facts.model import Source, Unit
 from migrator.facts.node import UNIT_DIRECTORIES
 from migrator.systemd import Units
 
@@ -54,20 +64,18 @@ def unit_on_disk(look: Look, name: str) -> Unit:
 
 
 def drop_ins_on_disk(look: Look, name: str) -> tuple[str, ...]:
-    """Return a unit's drop-ins in the order in which systemd reads them: by file name, wherever they are.
-
-    The same file name in a more specific or earlier directory hides the others; a link to /dev/null hides them all.
-    """
+    """Return a unit's drop-ins in the order in which systemd reads them; a link to /dev/null hides a file name."""
     stem, _, kind = name.rpartition(".")
     parts = stem.split("-")
     truncated = [f"{'-'.join(parts[:count])}-.{kind}" for count in range(len(parts) - 1, 0, -1)]
-    found: dict[str, str] = {}
-    for unit in (name, *truncated, kind):
-        for directory in UNIT_DIRECTORIES:
-            for file in look.reader.names(f"{directory}/{unit}.d"):
-                if file.endswith(".conf"):
-                    found.setdefault(file, f"{directory}/{unit}.d/{file}")
-    return tuple(path for _, path in sorted(found.items()) if not _is_null(look, path))
+    found = (
+        f"{directory}/{unit}.d/{file}"
+        for unit in (name, *truncated, kind)
+        for directory in UNIT_DIRECTORIES
+        for file in look.reader.names(f"{directory}/{unit}.d")
+        if file.endswith(".conf")
+    )
+    return tuple(path for path in order_drop_ins(found) if not _is_null(look, path))
 
 
 def _enabled(look: Look, name: str) -> bool:
@@ -85,3 +93,99 @@ def _is_null(look: Look, path: str) -> bool:
         return look.reader.node_path(look.reader.resolve(path)) == _NOWHERE
     except HostError:
         return False
+
+
+def read_command(look: Look, unit: Unit) -> tuple[Word, ...]:
+    """Return the argv that a service would start with now, each word with the file and line where it is written.
+
+    From its files on disk, environment files included; empty when it has none. What cannot be read or parsed is noted,
+    and left out.
+    """
+    texts = []
+    for path in (unit.fragment, *unit.drop_ins):
+        data = look.read(path) if path else None
+        if data is not None and _parses(look, path, partial(parse_unit, [(path, data)])):
+            texts.append((path, data))
+    config = parse_unit(texts)
+    env_files: dict[str, bytes] = {}
+    for wanted in config.environment_files:
+        for path in _matching(look, wanted.path):
+            data = look.read(path)
+            if data is None:
+                if not wanted.optional:
+                    look.unknown(path, f"{unit.name} needs this file, and it is not there")
+            elif _parses(look, path, partial(parse_env_file, data, path)):
+                env_files[path] = data
+    argvs = effective_argv(config, env_files)
+    return argvs[-1] if argvs else ()
+
+
+def origin_kind(unit: Unit | None, path: str) -> str:
+    """Return the kind of source that a word's file is: `unit`, `unit-drop-in` or `env-file`."""
+    if unit and path == unit.fragment:
+        return "unit"
+    return "unit-drop-in" if unit and path in unit.drop_ins else "env-file"
+
+
+def flag_sources(words: Sequence[Word], flag: Flag, unit: Unit | None) -> tuple[Source, ...]:
+    """Return every place that gives a flag a value, the one that counts last."""
+    found = [
+        Source(
+            kind=origin_kind(unit, each.origin.path),
+            value=each.value,
+            path=each.origin.path,
+            line=each.origin.line,
+        )
+        for each in flag_values(words, flag)
+    ]
+    return tuple(reversed(found) if flag.first_wins else found)
+
+
+def flag_value(words: Sequence[Word], name: str, *, single_dash: bool = False) -> str | None:
+    """Return the last value that these words give to a flag."""
+    found = flag_values(words, Flag(name, single_dash=single_dash))
+    return found[-1].value if found else None
+
+
+def flag_switch(words: Sequence[Word], name: str) -> bool | None:
+    """Return what these words make of a flag that needs no value (`--live-restore`, `--live-restore=false`)."""
+    state = None
+    for word in words:
+        given, equals, value = word.text.partition("=")
+        if given == name:
+            state = value.lower() in ("1", "t", "true") if equals else True
+    return state
+
+
+def process_words(look: Look, pid: int) -> tuple[Word, ...]:
+    """Return the argv of a running process; empty when it is gone."""
+    path = f"/proc/{pid}/cmdline"
+    text = look.reader.text(path) or ""
+    return plain_words(text.removesuffix("\0").split("\0") if text else (), Origin(path, 0))
+
+
+def started_at(look: Look, pid: int) -> float | None:
+    """Return when a process started, in seconds of the wall clock; None when that cannot be told."""
+    stat = look.reader.text(f"/proc/{pid}/stat") or ""
+    booted = re.search(r"^btime (\d+)$", look.reader.text("/proc/stat") or "", re.MULTILINE)
+    # proc_pid_stat(5): starttime is field 22, in ticks; the 2nd field may hold blanks and parentheses.
+    fields = stat.rpartition(")")[2].split()
+    if not booted or len(fields) < 20 or not fields[19].isdigit():
+        return None
+    return int(booted[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _matching(look: Look, pattern: str) -> list[str]:
+    if not any(character in pattern for character in "*?["):
+        return [pattern]
+    directory, _, name = pattern.rpartition("/")
+    return [f"{directory}/{each}" for each in fnmatch.filter(look.reader.names(directory), name)]
+
+
+def _parses(look: Look, path: str, parse: Callable[[], object]) -> bool:
+    try:
+        parse()
+    except ConfigSyntaxError as error:
+        look.unknown(path, error.message, error.line)
+        return False
+    return True

@@ -52,7 +52,9 @@ def gather_workloads(
     by_pod: dict[str, list[RuntimeContainer]] = {}
     for each in listed:
         by_pod.setdefault(each.pod_uid, []).append(each)
-    others = tuple(_container(each, processes) for each in sorted(by_pod.pop("", []), key=lambda each: each.id))
+    others = tuple(
+        _container(each, processes) for each in sorted(by_pod.pop("", []), key=lambda each: each.id)
+    )
     in_tree = directories if known is None else ()
     uids = sorted({*by_pod, *processes.pods, *in_tree})
     pods = [_pod(uid, by_pod.get(uid, []), directories.get(uid), processes, cgroup_root) for uid in uids]
@@ -110,7 +112,8 @@ def _pod(
     containers += [_unlisted(each, uid, processes) for each in found]
     # The newest sandbox is the pod's: older ones are dead and wait to be collected.
     sandboxes = sorted(
-        (each for each in known if each.sandbox), key=lambda each: (each.state == "running", each.attempt, each.id)
+        (each for each in known if each.sandbox),
+        key=lambda each: (each.state == "running", each.attempt, each.id),
     )
     sandbox = sandboxes[-1] if sandboxes else None
     named = next((each for each in (sandbox, *known) if each and each.pod_name), None)

@@ -100,4 +100,4 @@ class Step(Protocol):
 
 def on_the_way_back(params: Params) -> bool:
     """Tell whether a step acts only in a rollback: the plan is a palindrome, and this is its other half."""
-    return params.get("direction", "forward") == "back"
+    return str(params.get("direction", "forward")) == "back"

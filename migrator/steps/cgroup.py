@@ -8,8 +8,8 @@ import time
 from typing import ClassVar
 
 from migrator.errors import HostError, StepError
-from migrator.facts.cgroup import KUBEPODS_PATTERNS, walk
-from migrator.facts.node import own_hierarchies
+from migrator.facts.cgroup import walk
+from migrator.facts.node import own_hierarchies, parse_mountinfo
 from migrator.steps import Hands, Params, Sight, Undo, Where
 
 PATIENCE = 20.0
@@ -29,10 +29,14 @@ class RemoveCgroups:
 
     def __init__(self, params: Params) -> None:
         self.trees: list[str] = list(params["trees"])
+        slices = [tree.rpartition("/")[2] for tree in self.trees if tree.endswith(".slice")]
+        self.patterns: list[str] = [
+            pattern for name in slices for pattern in (name, name.removesuffix(".slice") + "-*.slice")
+        ]
 
     def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
         """AFTER when no tree of either spelling is left, nor a unit."""
-        left = _tops(look, self.trees) or look.units.list(*KUBEPODS_PATTERNS)
+        left = _tops(look, self.trees) or look.units.list(*self.patterns)
         return Where.BEFORE if left else Where.AFTER
 
     def capture(self, look: Sight) -> Undo:  # noqa: ARG002
@@ -55,7 +59,7 @@ class RemoveCgroups:
                     hint="look with `ps -fp PID`; stop what they belong to, then `cgmigrate resume`",
                 )
             time.sleep(0.2)
-        for unit in sorted(hands.units.list(*KUBEPODS_PATTERNS), key=lambda unit: -unit.name.count("-")):
+        for unit in sorted(hands.units.list(*self.patterns), key=lambda unit: -unit.name.count("-")):
             with contextlib.suppress(HostError):  # a parent's stop has taken it along
                 hands.control.stop(unit.name)
             with contextlib.suppress(
@@ -78,7 +82,8 @@ class RemoveCgroups:
 
 def _tops(look: Sight, trees: list[str]) -> list[str]:
     """Return the existing trees as absolute directories, in every hierarchy."""
-    mounts = [hierarchy.mount for hierarchy in own_hierarchies(look.reader)]
+    hierarchies, _ = own_hierarchies(parse_mountinfo(look.reader.text("/proc/self/mountinfo") or ""))
+    mounts = [hierarchy.mount for hierarchy in hierarchies]
     return [mount + tree for mount in mounts for tree in trees if look.reader.exists(mount + tree)]
 
 

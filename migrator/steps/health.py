@@ -130,13 +130,14 @@ class Verify(_Look):
         self.table: list[dict[str, str]] = list(params["pods"])
 
     def apply(self, hands: Hands) -> None:
-        """Look from both sides.
+        """Look from both sides, after systemd has read its units again: limits must hold beyond that (F42, F55).
 
         Raises:
             StepError: a finding, with its remedy.
         """
         from migrator.verify import verify_pods  # noqa: PLC0415 - late: only a real run needs it
 
+        hands.control.reload()
         failed = verify_pods(hands.reader, self.driver, self.table, self.window)
         if failed:
             raise StepError(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from migrator.cgroups import CgroupNameError, Driver
 from migrator.errors import CgmigrateError, UsageError
-from migrator.facts.gather import gather
 from migrator.facts.model import Facts
 from migrator.findings import Finding, Severity
 from migrator.host import Reader
@@ -57,9 +56,9 @@ def verify(
     reader: Reader,
     expected: Driver = Driver.SYSTEMD,
     table: Sequence[Translation] = (),
-    *,
     settle: float = SETTLE,
-    reloaded: bool = False,
+    reload: bool = False,
+    *,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Judge whether the node is on the `expected` driver, by both witnesses.
@@ -69,7 +68,7 @@ def verify(
         expected: the driver whose place, population and limits everything must have.
         table: pods that must be back at their place (`to_path`, or `from_path` after a rollback).
         settle: seconds between the first and the last look; containers must live through them.
-        reloaded: the caller had systemd reload its units before; noted in the result.
+        reload: the caller had systemd reload its units before; noted in the result.
         progress: told what is looked at.
 
     A pod that comes or goes between the looks of two witnesses looks like a contradiction, so what one look finds is
@@ -82,15 +81,15 @@ def verify(
         raise UsageError(
             f"{reader.root} is an image: verification needs a running node", hint="cgmigrate audit --root DIR"
         )
-    before = running(gather(reader, progress)) if settle > 0 else {}
+    before = running(_facts(reader, progress)) if settle > 0 else {}
     if settle > 0:
         progress(f"watching the containers for {settle:g} s")
         time.sleep(settle)
-    verification = judge(look(reader, expected, before, progress), expected, table, settle, reloaded=reloaded)
+    verification = judge(look(reader, expected, before, progress), expected, table, settle, reload=reload)
     if verification.ok:
         return verification
     time.sleep(_AGAIN)
-    again = judge(look(reader, expected, before, progress), expected, table, settle, reloaded=reloaded)
+    again = judge(look(reader, expected, before, progress), expected, table, settle, reload=reload)
     return _both(verification, again)
 
 
@@ -101,7 +100,7 @@ def look(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Evidence:
     """Gather the facts, and what both witnesses say right now; what cannot be heard is part of the evidence."""
-    facts = gather(reader, progress)
+    facts = _facts(reader, progress)
     root, page_size = facts.kubelet.cgroup_root or "/", facts.node.page_size
     silent: list[tuple[str, str]] = []
     shown: dict[str, dict[str, str]] = {}
@@ -135,7 +134,8 @@ def look(
         health=_health(facts),
         manifests=manifests,
         before=before or {},
-        silent=(*silent, *unread, *_unheard(facts)),
+        unread=unread,
+        silent=(*silent, *_unheard(facts)),
     )
 
 
@@ -145,7 +145,7 @@ def judge(
     table: Sequence[Translation] = (),
     settle: float = 0,
     *,
-    reloaded: bool = False,
+    reload: bool = False,
 ) -> Verification:
     """Judge evidence; pure. Blockers come first."""
     ledger = Ledger(evidence, expected)
@@ -154,7 +154,7 @@ def judge(
     check_pods(ledger)
     return Verification(
         expected=expected,
-        reloaded=reloaded,
+        reloaded=reload,
         settle=settle,
         checks=tuple(ledger.rows),
         findings=_sorted(ledger.findings),
@@ -181,6 +181,13 @@ def verify_pods(
     ]
     found = verify(reader, Driver(driver), table, settle=settle).findings
     return tuple(finding for finding in found if finding.severity is Severity.BLOCKER)
+
+
+def _facts(reader: Reader, progress: Callable[[str], None]) -> Facts:
+    from migrator.facts.gather import gather  # noqa: PLC0415 late: judging alone needs no parser
+
+    facts: Facts = gather(reader, progress)
+    return facts
 
 
 def _both(first: Verification, second: Verification) -> Verification:

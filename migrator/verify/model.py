@@ -44,7 +44,9 @@ RULES: dict[str, Rule] = {
         Rule("verify-old-container", BLOCKER, "F08", "A container, running or not, was created under the other driver and cannot start again."),
         Rule("verify-foreign-container", WARNING, "F64", "A container outside Kubernetes has a cgroup parent that the driver cannot use."),
         Rule("verify-pod-missing", BLOCKER, "F33", "A pod that must be on this node does not run, or not with all its containers."),
+        Rule("verify-manifest-unread", WARNING, "F33", "A static pod's file cannot be read, so that nobody knows whether its pod should run."),
         Rule("verify-place", BLOCKER, "F30", "A pod's cgroup is missing, or a process of a container is not in its pod's cgroup."),
+        Rule("verify-trimmed-place", WARNING, "F55", "Systemd moved a container's processes up to their pod's cgroup in a v1 hierarchy without limits (`devices`, systemd#37044)."),
         Rule("verify-unit-place", BLOCKER, "F31", "Systemd has no such active unit, or keeps it elsewhere than the kernel does."),
         Rule("verify-population", BLOCKER, "F24", "A scope is active without processes, or processes live without their scope."),
         Rule("verify-memory-limit", BLOCKER, "F55", "Kernel and systemd disagree on a memory limit by at least a page."),
@@ -89,6 +91,8 @@ class Evidence:
     health: str = ""
     """Why the kubelet is not healthy; empty when it is."""
     manifests: tuple[Manifest, ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()
+    """Static pods' files that could not be read, and why."""
     before: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Containers that ran when the window began: pod uid → container name → id."""
     silent: tuple[tuple[str, str], ...] = ()
@@ -117,9 +121,13 @@ class Ledger:
         remediation: str = "",
     ) -> None:
         """Note one comparison; when it does not hold, the finding of `rule` too."""
-        self.rows.append(CheckResult(name=name, place=place, cgroupfs=said[0], systemd=said[1], ok=ok))
+        self.note(ok, name, place, said)
         if not ok:
             self.find(rule, place or name, summary, detail, remediation)
+
+    def note(self, ok: bool, name: str, place: str = "", said: tuple[str, str] = ("", "")) -> None:
+        """Note one comparison alone; a finding speaks of several."""
+        self.rows.append(CheckResult(name=name, place=place, cgroupfs=said[0], systemd=said[1], ok=ok))
 
     def find(self, rule: str, subject: str, summary: str, detail: str = "", remediation: str = "") -> None:
         """Note a finding of `rule` that no row shows."""

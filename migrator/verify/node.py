@@ -198,8 +198,9 @@ def _units(ledger: Ledger) -> None:
         old = sorted(
             unit
             for unit, state in states.items()
-            if unit.endswith(".slice")
-            or (state == "active" and any(unit.endswith(f"-{id_}.scope") for id_ in ids))
+            # A look at a unit by its name loads it, inactive, for a moment: that is no unit of anybody's.
+            if state != "inactive"
+            and (unit.endswith(".slice") or any(unit.endswith(f"-{id_}.scope") for id_ in ids))
         )
         ledger.hold(
             "verify-old-unit",
@@ -222,20 +223,20 @@ def _containers(ledger: Ledger) -> None:
         for container in pod.containers
         if (spelling := _spelling(container)) and spelling is not ledger.expected
     ]
-    if not old:
-        ledger.hold("verify-old-container", True, "no container of the other driver")
     for pod, container in old:
-        ledger.hold(
-            "verify-old-container",
-            False,
-            "no container of the other driver",
-            container.id,
-            summary=f"{_label(pod, container)} ({container.state}) was made for {container.cgroup_parent}",
-            detail="It cannot be started again under this driver, and keeps its place in the runtime's list.",
-            remediation=remove_pods(
-                facts, [container.id if facts.runtime.kind == "docker" else pod.sandbox_id]
-            ),
-        )
+        ledger.note(False, f"{_label(pod, container)} ({container.state})", container.cgroup_parent)
+    ledger.hold(
+        "verify-old-container",
+        not old,
+        "no container of the other driver",
+        said=(f"{len(old)}" if old else "none", ""),
+        summary=f"{plural(len(old), 'container')} of Kubernetes made under the other driver: none can be started again",
+        detail="\n".join(
+            f"{container.id[:12]} {_label(pod, container)} ({container.state}): {container.cgroup_parent}"
+            for pod, container in old
+        ),
+        remediation=_remove_containers(facts, [container for _, container in old]),
+    )
     for container in facts.other_containers:
         if (spelling := _spelling(container)) and spelling is not ledger.expected:
             ledger.hold(
@@ -248,6 +249,16 @@ def _containers(ledger: Ledger) -> None:
                 remediation=f"create it anew: docker rm {container.id}, then docker run --cgroup-parent=<name>"
                 + (".slice …" if ledger.expected is Driver.SYSTEMD else " …"),
             )
+
+
+def _remove_containers(facts: Facts, containers: list[Container]) -> str:
+    """Return the command that removes these containers, and no living one beside them."""
+    if facts.runtime.kind == "docker":
+        return command("docker", "rm", "-f", *(each.id for each in containers)) if containers else ""
+    alone = [each.id for each in containers if not each.sandbox]
+    sandboxes = [each.id for each in containers if each.sandbox]
+    commands = (("rm", alone), ("rmp", sandboxes))
+    return " && ".join(command("crictl", verb, "-f", *ids) for verb, ids in commands if ids)
 
 
 def _spelling(container: Container) -> Driver | None:

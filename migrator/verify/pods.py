@@ -13,8 +13,11 @@ from migrator.verify.model import Ledger
 from migrator.verify.node import remove_pods
 from migrator.verify.units import compare_unit, control_group, unit_state
 
+_STRICT = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids", "name=systemd"})
+"""v1 hierarchies that carry limits, or systemd's own account of its units: a process must be in its container's cgroup."""
+
 _UNMANAGED = frozenset({"misc", "rdma", "debug"})
-"""v1 hierarchies that not every runtime puts its containers into: there only a wrong pod's place is wrong."""
+"""v1 hierarchies that not every runtime puts its containers into: there only another pod's or driver's place is wrong."""
 
 
 def check_pods(ledger: Ledger) -> None:
@@ -49,7 +52,11 @@ def _pod(ledger: Ledger, pod: Pod) -> None:
         return
     place = next((path for path in places if path in ledger.evidence.cgroups), places[0])
     cgroup = ledger.evidence.cgroups.get(place)
-    wanted = [hierarchy.mount for hierarchy in facts.node.hierarchies if _kubelets(hierarchy.controllers)]
+    hierarchies = facts.node.hierarchies
+    # The kubelet's own list of v1 controllers; without any of v1, cgroup2 is where everything is.
+    wanted = [each.mount for each in hierarchies if _STRICT & set(each.controllers)] or [
+        each.mount for each in hierarchies if each.version == 2
+    ]
     missing = [mount for mount in wanted if cgroup is None or mount not in cgroup.mounts]
     ledger.hold(
         "verify-place",
@@ -66,11 +73,6 @@ def _pod(ledger: Ledger, pod: Pod) -> None:
     for container in pod.containers:
         if is_live(container):
             _container(ledger, pod, container, places)
-
-
-def _kubelets(controllers: Sequence[str]) -> bool:
-    """Tell whether the kubelet makes a pod's cgroup in this hierarchy (v1's own list, and unified cgroup2)."""
-    return bool({"cpu", "cpuacct", "cpuset", "memory", "pids", "name=systemd"} & set(controllers))
 
 
 def _pod_places(pod: Pod, facts: Facts, driver: Driver) -> tuple[str, ...]:
@@ -97,41 +99,58 @@ def _container(ledger: Ledger, pod: Pod, container: Container, pods: Sequence[st
     ]
     seen = [ledger.evidence.processes[pid] for pid in container.pids if pid in ledger.evidence.processes]
     place = next((path for path in places if path in ledger.evidence.cgroups), places[0])
-    strays = sorted(
-        {
-            f"{key or 'cgroup2'}:{path}"
-            for paths in seen
-            for key, path in paths.items()
-            if not _at(place, key, path)
-        }
-    )
+    lines = sorted({(key, path) for paths in seen for key, path in paths.items()})
+    unified = all(hierarchy.version == 2 for hierarchy in facts.node.hierarchies)
+    strays = [line for line in lines if _is_astray(place, *line, unified=unified)]
+    trimmed = [line for line in lines if line not in strays and _is_trimmed(place, line[1])]
     ledger.hold(
         "verify-place",
         bool(seen) and not strays,
         label,
         place,
-        said=(
-            ", ".join(strays) or (f"{len(seen)} processes" if seen else "no process"),
-            control_group(ledger, place),
-        ),
-        summary=f"processes of {label} are outside of {place}"
-        if seen
-        else f"{label} is running without a process",
-        detail="\n".join(strays),
+        said=(_said(strays + trimmed) or _count(seen), control_group(ledger, place)),
+        summary=f"processes of {label} are outside of {place}" if seen else f"{label} runs without a process",
+        detail=_said(strays, "\n"),
         remediation=remove_pods(facts, _ids(pod, facts)),
     )
+    if trimmed and not container.sandbox:  # a sandbox only sleeps: no rule about it is lost
+        ledger.find(
+            "verify-trimmed-place",
+            place,
+            f"processes of {label} are in their pod's cgroup, and not in their own, in a hierarchy without limits",
+            _said(trimmed, "\n"),
+            remove_pods(facts, _ids(pod, facts)),
+        )
     if ledger.expected is Driver.SYSTEMD:
         _population(ledger, label, place)
     if place in ledger.evidence.cgroups:
         compare_unit(ledger, label, place)
 
 
-def _at(place: str, hierarchy: str, path: str) -> bool:
-    """Tell whether a line of `/proc/PID/cgroup` is right: at the container's place, or below it."""
+def _is_astray(place: str, hierarchy: str, path: str, *, unified: bool) -> bool:
+    """Tell whether a line of `/proc/PID/cgroup` is wrong: outside of its container, or even of its pod.
+
+    On v1 systemd moves processes of a scope up to its slice in hierarchies that it thinks the scope does not need, seen
+    with `devices` (systemd#37044): there the pod's cgroup is right enough. A hybrid host's cgroup2 is nobody's.
+    """
     if path == place or path.startswith(f"{place}/"):
-        return True
-    managed = {*hierarchy.split(",")} - _UNMANAGED
-    return (not managed or hierarchy == "") and "kubepods" not in path and ".slice:" not in path
+        return False
+    controllers = {*hierarchy.split(",")}
+    if (hierarchy == "" and not unified) or controllers <= _UNMANAGED:
+        return ("kubepods" in path and not _is_trimmed(place, path)) or ".slice:" in path
+    return unified or bool(controllers & _STRICT) or not _is_trimmed(place, path)
+
+
+def _is_trimmed(place: str, path: str) -> bool:
+    return path == place.rpartition("/")[0]
+
+
+def _said(lines: Sequence[tuple[str, str]], separator: str = ", ") -> str:
+    return separator.join(f"{hierarchy or 'cgroup2'}:{path}" for hierarchy, path in lines)
+
+
+def _count(seen: Sequence[object]) -> str:
+    return f"{len(seen)} process{'' if len(seen) == 1 else 'es'}" if seen else "no process"
 
 
 def _population(ledger: Ledger, label: str, place: str) -> None:
@@ -144,7 +163,7 @@ def _population(ledger: Ledger, label: str, place: str) -> None:
         lives and state == "active",
         f"{label} population",
         place,
-        said=(f"{len(cgroup.pids) if cgroup else 0} processes", state or "not loaded"),
+        said=(_count([*cgroup.pids] if cgroup else []), state or "not loaded"),
         summary=f"{unit} is {state or 'not loaded'} in systemd and has {'processes' if lives else 'no process'}",
         remediation=command("systemctl", "status", unit),
     )
@@ -160,7 +179,7 @@ def _abandoned_scopes(ledger: Ledger) -> None:
                 False,
                 f"{unit} population",
                 path,
-                said=("0 processes", "active"),
+                said=("no process", "active"),
                 summary=f"{unit} is active in systemd and has no process",
                 remediation=command("systemctl", "stop", unit),
             )

@@ -26,6 +26,8 @@ def _manifests(ledger: Ledger) -> None:
     facts = ledger.evidence.facts
     log = command("journalctl", "-u", kubelet_unit(facts), "-n", "50")
     pods = [pod for pod in live_pods(facts) if pod.name]
+    for path, why in ledger.evidence.unread:
+        ledger.find("verify-manifest-unread", path, f"{path} is no static pod that can be read", why, log)
     for manifest in ledger.evidence.manifests:
         pod = _pod_of(manifest, ledger.evidence.manifests, pods)
         alive = {each.name for each in pod.containers if is_live(each)} if pod else set()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lab by hand: python -m tests.lab build|up|shell|exec|down|list|prune."""
 
 import argparse
@@ -9,12 +10,12 @@ import time
 from . import cache, recipes
 from .cache import LabError, progress
 from .machine import ENVIRONMENT
-from .node import Node, abandoned, build, nodes
+from .node import Node, abandoned, build, nodes, owner_of
 
 
 def _one(name: str | None) -> Node:
-    """Return the node of that name, or the only one there is."""
-    found = [node for node in nodes() if name in (None, node.name)]
+    """Return the node of that name, or the only one made by hand."""
+    found = [node for node in nodes() if node.name == name or (name is None and owner_of(node) is None)]
     if len(found) != 1:
         raise LabError(f"which node? there are: {' '.join(node.name for node in nodes()) or 'none'}")
     return found[0]
@@ -45,7 +46,8 @@ def _enter(arguments: argparse.Namespace) -> int:
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    for node in [_one(arguments.name)] if arguments.name else list(nodes()):
+    by_hand = [node for node in nodes() if owner_of(node) is None]
+    for node in [_one(arguments.name)] if arguments.name else by_hand:
         node.destroy()
         progress(f"{node.name}: gone")
     return 0
@@ -53,7 +55,9 @@ def _down(arguments: argparse.Namespace) -> int:
 
 def _list(_: argparse.Namespace) -> int:
     for node in nodes():
-        print(node.name, node.flavour, "on" if node.init else "off", node.root)
+        owner = owner_of(node)
+        whose = f"pid={owner[0]}" if owner else "by-hand"
+        print(node.name, "on" if node.init else "off", whose, node.root)
     return 0
 
 
@@ -89,7 +93,7 @@ def main() -> int:
     adding.add_argument("name")
     adding.add_argument("argv", nargs=argparse.REMAINDER)
     adding.set_defaults(run=_enter)
-    adding = commands.add_parser("down", help="destroy a node, or all")
+    adding = commands.add_parser("down", help="destroy a node, or all made by hand")
     adding.add_argument("name", nargs="?")
     adding.set_defaults(run=_down)
     adding = commands.add_parser("list", help="list the nodes")

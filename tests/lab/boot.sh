@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # boot.sh ROOT NAME NODES [systemd-nspawn option...]: boot the node in the foreground (stdin must be /dev/null).
 # NODES is the folder of all nodes' roots.
 #

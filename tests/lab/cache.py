@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Artefacts that are slow to make, each kept in a directory named by the hash of what it is made from."""
 
 import contextlib
@@ -20,6 +21,7 @@ from pathlib import Path
 _STARTED = time.monotonic()
 _children: set[int] = set()
 _children_lock = threading.Lock()
+_interrupted = threading.Event()
 
 
 class LabError(RuntimeError):
@@ -58,9 +60,11 @@ def remove_tree(path: Path) -> None:
 def command(
     argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> str:
-    """Run one command of a build and return its stdout; with an interrupted build it dies too."""
+    """Run one command of a build and return its stdout; it dies with an interrupted or killed build."""
+    if _interrupted.is_set():
+        raise LabError("interrupted")
     with subprocess.Popen(
-        argv,
+        ["setpriv", "--pdeathsig", "TERM", "--", *argv],
         cwd=cwd,
         env=env,
         text=True,
@@ -83,6 +87,7 @@ def command(
 
 
 def _interrupt_children() -> None:
+    _interrupted.set()
     with _children_lock:
         for pid in _children:
             with contextlib.suppress(ProcessLookupError):
@@ -149,6 +154,7 @@ def build(wanted: Iterable[Artefact], prepare: Callable[[], None]) -> None:
     with build_lock(), ThreadPoolExecutor(len(ordered)) as pool:
         if all(artefact.path.exists() for artefact in ordered):
             return
+        _interrupted.clear()
         prepare()
         made: dict[Path, Future[None]] = {}
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures: `node`, a fresh one per test and flavour, and `make_node` for tests that want several."""
 
 import atexit

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # init.sh: the node's PID 1 until it becomes systemd (bound to /usr/local/sbin/lab-init).
 #
 # systemd asks once, at its start, which v1 controllers it may write to. nspawn mounts them read-only, and

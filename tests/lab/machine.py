@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One nspawn machine: copy-on-write root, private cgroups, boot, commands inside, power cut, removal.
 
 All state is on disk, so that a machine can be torn down by another process than the one that made it.
@@ -18,8 +19,6 @@ from .cache import LabError, cache_dir, copy_tree, remove_tree
 
 HERE = Path(__file__).resolve().parent
 CGROUP = Path("/sys/fs/cgroup")
-# Docker's overlay2 and containerd's snapshotter do not sit on an overlayfs: these are folders of the real disk.
-DATA = ("var/lib/docker", "var/lib/containerd", "var/lib/kubelet")
 ENVIRONMENT = {
     "HOME": "/root",
     "LANG": "C.UTF-8",
@@ -95,33 +94,48 @@ class Machine:
         except FileNotFoundError:
             raise LabError(f"there is no node {self.name!r}") from None
 
+    def _recorded(self) -> dict[str, object]:
+        try:
+            return self.state
+        except LabError:  # none, or its creation or removal was cut short
+            return {}
+
     def record(self, **changes: object) -> None:
         """Change the recorded state, atomically."""
         path = self.dir / "state.json"
-        state = {**(self.state if path.exists() else {}), **changes}
+        state = {**self._recorded(), **changes}
         temporary = path.with_suffix(".new")
         temporary.write_text(json.dumps(state))
         temporary.replace(path)
 
-    def make(self, layers: Sequence[Path], data: Mapping[str, Path], **state: object) -> None:
-        """Mount a root over read-only LAYERS (the uppermost first) and seed its DATA folders by copies."""
-        nodes_dir().mkdir(parents=True, exist_ok=True)
+    def make(self, layers: Sequence[Path], data: Mapping[str, Path | None], **state: object) -> None:
+        """Mount a root over read-only layers, ready to boot.
+
+        Args:
+            layers: folders, the uppermost first.
+            data: folders of the root that are on the real disk, not in the overlay (Docker's overlay2 and
+                containerd's snapshotter do not sit on an overlayfs) → what they begin as a copy of.
+            state: what to record, at least the owner.
+        """
+        making = nodes_dir() / f".{self.name}-{os.getpid()}"
+        making.mkdir(parents=True)
+        (making / "state.json").write_text(json.dumps(state))
         try:
-            self.dir.mkdir()
-        except FileExistsError:
+            making.rename(self.dir)  # a node is never seen without its owner
+        except OSError:
+            remove_tree(making)
             raise LabError(f"there is a node {self.name!r} already") from None
-        self.record(**state)
         for part in ("upper", "work", "root", "data"):
             (self.dir / part).mkdir()
         lower = ":".join(map(str, layers))
         options = f"lowerdir={lower},upperdir={self.dir}/upper,workdir={self.dir}/work"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.root], check=True)
-        for place in DATA:
+        for place, seed in data.items():
             own = self.dir / "data" / Path(place).name
-            if place in data:
-                copy_tree(data[place], own)
-            else:
+            if seed is None:
                 own.mkdir(mode=0o711)
+            else:
+                copy_tree(seed, own)
             (self.root / place).mkdir(parents=True, exist_ok=True)
             subprocess.run(["mount", "--bind", own, self.root / place], check=True)
         (self.root / "etc/machine-id").write_text(os.urandom(16).hex() + "\n")
@@ -138,7 +152,7 @@ class Machine:
     @property
     def init(self) -> int | None:
         """Return the pid of the machine's PID 1 as the host sees it; None when the machine is off."""
-        state = self.state if self.dir.exists() else {}
+        state = self._recorded()
         supervisor, init = state.get("supervisor"), state.get("init")
         if not isinstance(supervisor, list) or not isinstance(init, list):
             return None
@@ -186,7 +200,7 @@ class Machine:
         """Take the power away: every process dies at once, and no cgroup outlives the boot."""
         if (init := self.init) is not None:
             os.kill(init, signal.SIGKILL)  # the kernel kills the whole pid namespace with it
-        supervisor = (self.state if self.dir.exists() else {}).get("supervisor")
+        supervisor = self._recorded().get("supervisor")
         if isinstance(supervisor, list) and start_time(supervisor[0]) == supervisor[1]:
             os.kill(supervisor[0], signal.SIGKILL)
         self._after_power()
@@ -224,7 +238,7 @@ class Machine:
         propagate = Path("/run/systemd/nspawn/propagate") / self.name
         with contextlib.suppress(OSError):
             propagate.rmdir()
-        if self.dir.exists():
+        if self._recorded():
             self.record(supervisor=None, init=None)
 
     def _cgroups(self) -> list[Path]:
@@ -303,5 +317,5 @@ class Machine:
 
 def machines() -> Iterator[Machine]:
     """Yield every machine that exists, on or off."""
-    for path in sorted(nodes_dir().glob("*/")):
+    for path in sorted(nodes_dir().glob("[!.]*/")):
         yield Machine(path.name)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Kubernetes node: standalone kubelet 1.20.2 with static pods, Docker (dockershim) or containerd 1.6."""
 
 import json
@@ -13,6 +14,7 @@ from typing import Self
 from . import cache, recipes
 from .cache import LabError
 from .machine import CGROUP, HERE, Machine, machines, nodes_dir, start_time, until
+from .packages import host_packages
 
 # The pods of files/common/etc/kubernetes/manifests.
 PODS = {"besteffort": ("main",), "burstable": ("app", "sidecar"), "guaranteed": ("main",)}
@@ -59,27 +61,28 @@ def preflight() -> None:
 def build() -> None:
     """Make everything nodes are made from; at once when it is cached."""
     preflight()
-    cache.build(recipes.artefacts(), recipes.host_packages)
+    cache.build(recipes.artefacts(), host_packages)
 
 
 def abandoned() -> list[Machine]:
     """Return the nodes whose owner is dead; nodes made by hand (`up`) have none."""
     return [
-        machine for machine in machines() if (owner := _owner(machine)) and start_time(owner[0]) != owner[1]
+        machine for machine in machines() if (owner := owner_of(machine)) and start_time(owner[0]) != owner[1]
     ]
 
 
 def owned() -> list[Machine]:
     """Return the nodes that this process made and that end with it."""
     me = (os.getpid(), start_time(os.getpid()))
-    return [machine for machine in machines() if _owner(machine) == me]
+    return [machine for machine in machines() if owner_of(machine) == me]
 
 
-def _owner(machine: Machine) -> tuple[int, int] | None:
+def owner_of(machine: Machine) -> tuple[int, int] | None:
+    """Return pid and start time of the process that a node ends with; None for a node made by hand."""
     try:
-        owner = machine.state.get("owner")
+        owner = machine.state["owner"]
     except LabError:
-        return (0, 0)  # killed before it could say whose it is
+        return (0, 0)  # its removal was cut short
     return (owner[0], owner[1]) if isinstance(owner, list) else None
 
 
@@ -105,11 +108,11 @@ class Node(Machine):
         build()
         node = cls(name or f"{flavour}-{secrets.token_hex(3)}")
         storage = recipes.STORAGE[flavour].path
-        data = {f"var/lib/{runtime}": storage / runtime for runtime in ("docker", "containerd")}
+        data = {folder: storage / folder for folder in recipes.storage_folders(flavour)}
         layers = [recipes.libraries().path, recipes.KUBELET.path, recipes.ROOTFS.path]
         owner = None if keep else [os.getpid(), start_time(os.getpid())]
         try:
-            node.make(layers, data, flavour=flavour, owner=owner)
+            node.make(layers, {**data, "var/lib/kubelet": None}, flavour=flavour, owner=owner)
             recipes.install_files(flavour, node.root)
             wants = node.root / "etc/systemd/system/multi-user.target.wants"
             (wants / "kubelet.service").symlink_to("/etc/systemd/system/kubelet.service")
@@ -231,5 +234,5 @@ class Node(Machine):
 
 def nodes() -> Iterator[Node]:
     """Yield every node that exists, on or off."""
-    for path in sorted(nodes_dir().glob("*/")):
+    for path in sorted(nodes_dir().glob("[!.]*/")):
         yield Node(path.name)

@@ -1,10 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a node is made from: Debian's packages, kubelet from Debian's source package, images, loaded storage."""
 
 import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
-from .cache import Artefact, LabError, cache_dir, command, copy_tree, progress, remove_tree, tool
+from .cache import Artefact, LabError, cache_dir, command, copy_tree, progress, remove_tree
 from .machine import HERE, Machine, start_time
+from .packages import SUITE, apt_sources
 
-SUITE = "bookworm"
 PYTHON = "3.11"  # of that suite
 KUBERNETES = "1.20.2"
 KUBERNETES_SOURCE = "kubernetes"
@@ -31,75 +31,16 @@ PACKAGES = (
 FLAVOURS = ("docker", "containerd")
 PAUSE = "k8s.gcr.io/pause:3.2"
 POD_IMAGE = "bb:1"
-HOST_TOOLS = {  # command: Debian package
-    "mmdebstrap": "mmdebstrap",
-    "systemd-nspawn": "systemd-container",
-    "/usr/lib/go-1.19/bin/go": "golang-1.19-go",
-    "dpkg-source": "dpkg-dev",
-    "gcc": "gcc libc6-dev",
-    "nsenter": "util-linux",
-    "xz": "xz-utils",
-}
-
-
-def host_packages() -> None:
-    """Install what this machine lacks to build and boot nodes."""
-    missing = [
-        package for name, packages in HOST_TOOLS.items() if not tool(name) for package in packages.split()
-    ]
-    if missing:
-        progress(f"installing {' '.join(missing)} on this machine")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        command(["apt-get", "update"], env=environment)
-        command(["apt-get", "install", "-y", "--no-install-recommends", *missing], env=environment)
-
-
-# --- packages ------------------------------------------------------------------------------------
-
-
-def apt_entries(text: str, style: str, types: str, suite: str) -> str:
-    """Return the entries of one apt sources file that serve SUITE, with their types changed.
-
-    Args:
-        text: content of the file.
-        style: `sources` (stanzas) or `list` (one line per entry).
-        types: what the entries shall offer, `deb` or `deb-src`.
-        suite: code name; its -updates and -security count too.
-    """
-    ours = {suite, f"{suite}-updates", f"{suite}-security"}
-    kept: dict[str, None] = {}
-    if style == "list":
-        for line in text.splitlines():
-            match = re.match(r"\s*deb(?:-src)?\s+((?:\[[^]]*\]\s+)?\S+\s+(\S+)\s+\S.*)", line)
-            if match and match[2] in ours:
-                kept[f"{types} {match[1]}"] = None
-        return "".join(f"{line}\n" for line in kept)
-    for stanza in re.split(r"\n\s*\n", text):
-        suites = re.search(r"(?im)^Suites:(.*)$", stanza)
-        if suites and set(suites[1].split()) & ours and not re.search(r"(?im)^Enabled:\s*no", stanza):
-            kept[re.sub(r"(?im)^Types:.*$", f"Types: {types}", stanza).strip()] = None
-    return "\n\n".join(kept) + "\n" if kept else ""
-
-
-def apt_sources(folder: Path, types: str) -> list[Path]:
-    """Write to FOLDER the machine's own apt sources, reduced to the lab's suite and changed to TYPES."""
-    folder.mkdir(parents=True)
-    written = []
-    parts = Path("/etc/apt/sources.list.d")
-    for path in (
-        Path("/etc/apt/sources.list"),
-        *sorted(parts.glob("*.list")),
-        *sorted(parts.glob("*.sources")),
-    ):
-        style = path.suffix.removeprefix(".")
-        entries = apt_entries(path.read_text(), style, types, SUITE) if path.exists() else ""
-        if entries:
-            target = folder / path.name
-            target.write_text(entries)
-            written.append(target)
-    if not written:
-        raise LabError(f"the apt sources of this machine offer nothing of {SUITE}; add an entry for it")
-    return written
+DOCKER_FILES = (
+    "usr/bin/docker",
+    "usr/sbin/dockerd",
+    "lib/systemd/system/docker.service",
+    "lib/systemd/system/docker.socket",
+    "etc/systemd/system/multi-user.target.wants/docker.service",
+    "etc/systemd/system/sockets.target.wants/docker.socket",
+    "etc/default/docker",
+    "etc/init.d/docker",
+)
 
 
 def _make_source(out: Path) -> None:
@@ -320,21 +261,17 @@ IMAGES = Artefact("images", _make_images, made_from=(PAUSE, POD_IMAGE), inputs=(
 # --- a runtime's storage with the images loaded --------------------------------------------------
 
 
+def storage_folders(flavour: str) -> list[str]:
+    """Return the folders that a flavour's runtime keeps its images and containers in."""
+    return ["var/lib/containerd", *(["var/lib/docker"] if flavour == "docker" else [])]
+
+
 def install_files(flavour: str, root: Path) -> None:
     """Put the files that make a root a node of this flavour in place; they are live, no artefact."""
     for part in ("common", flavour):
         shutil.copytree(HERE / "files" / part, root, dirs_exist_ok=True)
-    if flavour == "containerd":  # such a node has no Docker
-        for path in (
-            "usr/sbin/dockerd",
-            "usr/bin/docker",
-            "lib/systemd/system/docker.service",
-            "lib/systemd/system/docker.socket",
-            "etc/systemd/system/multi-user.target.wants/docker.service",
-            "etc/systemd/system/sockets.target.wants/docker.socket",
-            "etc/default/docker",
-            "etc/init.d/docker",
-        ):
+    if flavour == "containerd":
+        for path in DOCKER_FILES:  # such a node has no Docker
             (root / path).unlink(missing_ok=True)
 
 
@@ -344,7 +281,9 @@ def _storage(flavour: str) -> Artefact:
         machine = Machine(f"storage-{flavour}-{os.getpid()}")
         with ExitStack() as stack:
             stack.callback(machine.destroy)
-            machine.make([ROOTFS.path], {}, flavour=flavour, owner=[os.getpid(), start_time(os.getpid())])
+            folders = storage_folders(flavour)
+            owner = [os.getpid(), start_time(os.getpid())]
+            machine.make([ROOTFS.path], dict.fromkeys(folders), flavour=flavour, owner=owner)
             install_files(flavour, machine.root)
             machine.boot(f"--bind-ro={IMAGES.path}:/mnt")
             for image in ("pause.tar", "bb.tar"):
@@ -353,8 +292,8 @@ def _storage(flavour: str) -> Artefact:
                 else:
                     machine.run(["ctr", "-n", "k8s.io", "images", "import", f"/mnt/{image}"])
             machine.poweroff()
-            for runtime in ("docker", "containerd"):
-                copy_tree(machine.dir / "data" / runtime, out / runtime)
+            for folder in folders:
+                copy_tree(machine.dir / "data" / Path(folder).name, out / folder)
 
     return Artefact(f"storage-{flavour}", make, made_from=(flavour,), inputs=(ROOTFS, IMAGES))
 

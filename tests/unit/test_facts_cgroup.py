@@ -22,8 +22,19 @@ BESTEFFORT = f"kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{
 
 
 def test_the_walk_yields_every_directory_once_and_who_is_populated(tmp_path: Path) -> None:
-    lay(tmp_path, {"/a/b/cgroup.procs": "1\n", "/a/c/cgroup.procs": "", "/d": None, "/a/b/tasks": "", "/cgroup.procs": "7\n"})
-    assert [("", True), ("/a", False), ("/a/b", True), ("/a/c", False), ("/d", False)] == sorted(walk(str(tmp_path)))
+    lay(
+        tmp_path,
+        {
+            "/a/b/cgroup.procs": "1\n",
+            "/a/c/cgroup.procs": "",
+            "/d": None,
+            "/a/b/tasks": "",
+            "/cgroup.procs": "7\n",
+        },
+    )
+    assert [("", True), ("/a", False), ("/a/b", True), ("/a/c", False), ("/d", False)] == sorted(
+        walk(str(tmp_path))
+    )
 
 
 def test_the_walk_follows_no_link(tmp_path: Path) -> None:
@@ -128,7 +139,13 @@ def test_drop_ins_for_slices_that_the_kubelet_makes_are_found(tmp_path: Path) ->
         ((UNIFIED,), {"/sys/fs/cgroup/cgroup.stat": "nr_descendants 41\nnr_dying_descendants 7\n"}, (41, 7)),
         ((UNIFIED,), {"/sys/fs/cgroup/cgroup.stat": "junk\n"}, (0, 0)),
         ((UNIFIED,), {}, (0, 0)),
-        ((MEMORY,), {"/proc/cgroups": "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t80\t1\nmemory\t4\t90\t1\n"}, (90, 0)),
+        (
+            (MEMORY,),
+            {
+                "/proc/cgroups": "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t80\t1\nmemory\t4\t90\t1\n"
+            },
+            (90, 0),
+        ),
         ((), {}, (0, 0)),
     ],
 )

@@ -11,12 +11,21 @@ from hypothesis import strategies as st
 
 from migrator.facts.look import Look
 from migrator.facts.model import Hierarchy, Unknown
-from migrator.facts.node import cgroup_mode, detect_distribution, gather_node, os_name, own_hierarchies, parse_mountinfo
+from migrator.facts.node import (
+    cgroup_mode,
+    detect_distribution,
+    gather_node,
+    os_name,
+    own_hierarchies,
+    parse_mountinfo,
+)
 from tests.unit.nodes import Link, lay
 
 V1_CPU = "33 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct"
 V1_MEMORY = "34 31 0:32 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory"
-V1_SYSTEMD = "35 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/lib/x,name=systemd"
+V1_SYSTEMD = (
+    "35 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/lib/x,name=systemd"
+)
 V2_HYBRID = "36 31 0:38 / /sys/fs/cgroup/unified rw shared:4 master:1 - cgroup2 cgroup2 rw,nsdelegate"
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot"
 CILIUM = "99 23 0:26 / /run/cilium/cgroupv2 rw,relatime - cgroup2 none rw"
@@ -60,7 +69,10 @@ def test_no_junk_in_mountinfo_is_an_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ('PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\n', "Debian GNU/Linux 12 (bookworm)"),
+        (
+            'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\n',
+            "Debian GNU/Linux 12 (bookworm)",
+        ),
         ("# comment\nNAME=Flatcar\n", "Flatcar"),
         ("ID='x'\n", "x"),
         ("junk\n=\n", ""),
@@ -76,7 +88,10 @@ def test_the_system_has_the_name_of_os_release(text: str, name: str) -> None:
     [
         ({"/var/lib/kubelet/kubeadm-flags.env": ""}, "kubeadm", "/var/lib/kubelet/kubeadm-flags.env"),
         (
-            {"/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf": "", "/etc/kubernetes/kubelet.conf": ""},
+            {
+                "/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf": "",
+                "/etc/kubernetes/kubelet.conf": "",
+            },
             "kubeadm",
             "/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf",
         ),
@@ -96,7 +111,11 @@ def test_the_system_has_the_name_of_os_release(text: str, name: str) -> None:
             "rke2",
             "/usr/local/lib/systemd/system/rke2-server.service",
         ),
-        ({"/var/snap/microk8s/current": Link("1234"), "/var/snap/microk8s/1234": None}, "microk8s", "/var/snap/microk8s/current"),
+        (
+            {"/var/snap/microk8s/current": Link("1234"), "/var/snap/microk8s/1234": None},
+            "microk8s",
+            "/var/snap/microk8s/current",
+        ),
         ({"/etc/systemd/system/k0sworker.service": ""}, "k0s", "/etc/systemd/system/k0sworker.service"),
         ({"/etc/os-release": "NAME=Talos\nID=talos\n"}, "talos", "/etc/os-release"),
         (
@@ -140,7 +159,12 @@ def test_an_image_tells_what_its_files_tell(tmp_path: Path) -> None:
         )
     )
     node = gather_node(look)
-    assert (node.hostname, node.os, node.kernel, node.architecture) == ("worker-7", "Debian", "6.1.0-13-amd64", "x86_64")
+    assert (node.hostname, node.os, node.kernel, node.architecture) == (
+        "worker-7",
+        "Debian",
+        "6.1.0-13-amd64",
+        "x86_64",
+    )
     assert (node.machine_id, node.boot_id) == ("0123456789abcdef0123456789abcdef", "4cbd")
     assert (node.cgroup_mode, node.hierarchies) == ("unified", (WHOLE,))
     assert node.controllers == ("cpu", "cpuset", "memory", "pids")
@@ -152,7 +176,12 @@ def test_an_image_tells_what_its_files_tell(tmp_path: Path) -> None:
 def test_what_an_empty_image_cannot_tell_is_unknown_and_says_why(tmp_path: Path) -> None:
     look = Look(lay(tmp_path, {}))
     node = gather_node(look)
-    assert (node.kernel, node.cgroup_mode, node.systemd_version, node.init_systemd) == ("", "unknown", None, False)
+    assert (node.kernel, node.cgroup_mode, node.systemd_version, node.init_systemd) == (
+        "",
+        "unknown",
+        None,
+        False,
+    )
     assert look.unknowns == [
         Unknown(subject="node.cgroup_mode", reason="there is no /proc/self/mountinfo to read"),
         Unknown(subject="node.kernel", reason="the image holds no /proc/sys/kernel/osrelease"),

@@ -26,10 +26,24 @@ IN_OLD_TREE = {POD: PodDirectories("besteffort", frozenset({"cgroupfs"}))}
 
 KNOWN = (
     RuntimeContainer(
-        id=SANDBOX, name="", pod_uid=POD, pod_name="web-1", pod_namespace="shop", sandbox=True, state="running", cgroup_parent=OLD
+        id=SANDBOX,
+        name="",
+        pod_uid=POD,
+        pod_name="web-1",
+        pod_namespace="shop",
+        sandbox=True,
+        state="running",
+        cgroup_parent=OLD,
     ),
     RuntimeContainer(
-        id=WEB, name="web", pod_uid=POD, pod_name="web-1", pod_namespace="shop", state="running", pid=31, cgroup_parent=OLD
+        id=WEB,
+        name="web",
+        pod_uid=POD,
+        pod_name="web-1",
+        pod_namespace="shop",
+        state="running",
+        pid=31,
+        cgroup_parent=OLD,
     ),
     RuntimeContainer(id=PLAIN, name="registry", state="exited", restart_policy="always"),
 )
@@ -71,7 +85,9 @@ def test_a_pod_of_a_node_inside_a_container_is_not_ours(tmp_path: Path) -> None:
 
 
 @given(st.binary())
-def test_no_junk_in_a_processs_cgroup_file_is_an_error(tmp_path_factory: pytest.TempPathFactory, junk: bytes) -> None:
+def test_no_junk_in_a_processs_cgroup_file_is_an_error(
+    tmp_path_factory: pytest.TempPathFactory, junk: bytes
+) -> None:
     reader = lay(tmp_path_factory.mktemp("node"), {"/proc/5/cgroup": junk})
     assert all(len(container) == 64 for container in scan_processes(reader).containers)
 
@@ -100,7 +116,13 @@ def test_what_the_runtime_knows_and_where_it_really_is_come_together(tmp_path: P
                     cgroup_parent=OLD,
                 ),
                 Container(
-                    id=WEB, name="web", pod_uid=POD, state="running", pids=(31, 32), cgroups=(f"{OLD}/{WEB}",), cgroup_parent=OLD
+                    id=WEB,
+                    name="web",
+                    pod_uid=POD,
+                    state="running",
+                    pids=(31, 32),
+                    cgroups=(f"{OLD}/{WEB}",),
+                    cgroup_parent=OLD,
                 ),
             ),
         ),
@@ -119,7 +141,9 @@ def test_without_a_runtime_the_tree_and_the_processes_tell_the_pods(tmp_path: Pa
             qos="besteffort",
             driver="cgroupfs",
             containers=(
-                Container(id=WEB, name="", pod_uid=POD, state="running", pids=(32,), cgroups=(f"{OLD}/{WEB}",)),
+                Container(
+                    id=WEB, name="", pod_uid=POD, state="running", pids=(32,), cgroups=(f"{OLD}/{WEB}",)
+                ),
             ),
         ),
     )
@@ -130,7 +154,9 @@ def test_an_empty_leftover_directory_is_no_pod_when_the_runtime_does_not_know_it
     assert ((), ()) == gather_workloads(Look(lay(tmp_path, {})), (), IN_OLD_TREE)
 
 
-def test_a_process_in_a_pods_cgroup_makes_it_a_pod_even_if_the_runtime_does_not_know_it(tmp_path: Path) -> None:
+def test_a_process_in_a_pods_cgroup_makes_it_a_pod_even_if_the_runtime_does_not_know_it(
+    tmp_path: Path,
+) -> None:
     reader = lay(tmp_path, processes({32: cgroup_file(f"{OLD}/{WEB}")}))
     pods, _ = gather_workloads(Look(reader), (), IN_OLD_TREE)
     assert [(pod.uid, pod.name, [each.id for each in pod.containers]) for pod in pods] == [(POD, "", [WEB])]
@@ -148,8 +174,12 @@ def test_a_process_in_a_pods_cgroup_makes_it_a_pod_even_if_the_runtime_does_not_
         ("", ""),
     ],
 )
-def test_the_class_of_an_exited_pod_comes_from_its_stored_parent(tmp_path: Path, parent: str, qos: str) -> None:
-    known = [RuntimeContainer(id=SANDBOX, name="", pod_uid=POD, sandbox=True, state="exited", cgroup_parent=parent)]
+def test_the_class_of_an_exited_pod_comes_from_its_stored_parent(
+    tmp_path: Path, parent: str, qos: str
+) -> None:
+    known = [
+        RuntimeContainer(id=SANDBOX, name="", pod_uid=POD, sandbox=True, state="exited", cgroup_parent=parent)
+    ]
     pods, _ = gather_workloads(Look(lay(tmp_path, {})), known, {})
     assert [qos] == [pod.qos for pod in pods]
 

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands show: results on stdout, the progress of a run on stderr. Text from the node is never raw."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from migrator.findings import Finding, Severity
+from migrator.journal import RunState
+from migrator.plan_table import Translation
+from migrator.steps.registry import KINDS
+from migrator.views import plain, render_audit, render_diff, render_findings, render_translations
+
+if TYPE_CHECKING:
+    from migrator.audit import Audit
+    from migrator.engine import Progress
+    from migrator.session import Voice
+    from migrator.verify import Verification
+
+
+def _out(line: str = "") -> None:
+    sys.stdout.write(plain(line) + "\n")
+
+
+def _err(line: str) -> None:
+    sys.stderr.write(plain(line) + "\n")
+    sys.stderr.flush()
+
+
+def audit_view(found: Audit) -> None:
+    """Show an audit."""
+    render_audit(found, sys.stdout)
+
+
+def plan_view(document: Mapping[str, Any]) -> None:
+    """Show a plan: outcome, steps, diffs, what moves where, what cannot be undone."""
+    steps = document["steps"]
+    if not steps:
+        _out(f"{document['node']}: nothing to do ({document['recommendation']['verdict']})")
+        for reason in document["recommendation"]["reasons"]:
+            _out(f"  - {reason}")
+        return
+    files = [step for step in steps if step["kind"] == "write-file"]
+    back = [step for step in steps if step["params"].get("direction") == "back"]
+    _out(
+        f"{document['node']}: {document['from']} → {document['to']} in {len(steps) - len(back)} steps"
+        f" ({len(files)} files change; {len(back)} more steps act only on the way back)"
+    )
+    _out()
+    for number, step in enumerate(steps, start=1):
+        mark = " (first boot)" if step["id"] in document["deferred"] else ""
+        _out(f"{number:3}. {step['id']}{mark}")
+        _out(f"     {step['why']}")
+    for step in files:
+        _out()
+        render_diff(step["params"]["diff"], sys.stdout)
+    if document["translations"]:
+        _out()
+        render_translations([Translation(**row) for row in document["translations"]], sys.stdout)
+    if document["findings"]:
+        _out()
+        findings = [
+            Finding(**{**finding, "severity": Severity(finding["severity"])})
+            for finding in document["findings"]
+        ]
+        render_findings(findings, sys.stdout)
+    _out()
+    _out("Cannot be undone:")
+    for line in document["cannot_be_undone"]:
+        _out(f"  - {line}")
+
+
+def voice() -> Voice:
+    """Return the teller of a run: one line a step, its progress indented, on stderr."""
+    from migrator.session import Voice  # noqa: PLC0415 - late: a view needs no engine
+
+    start = time.monotonic()
+
+    def say(line: str) -> None:
+        _err(f"         {line}")
+
+    def tell(progress: Progress) -> None:
+        at = f"{time.monotonic() - start:6.1f}s  "
+        place = f"[{progress.index:2}/{progress.total}]"
+        match progress.verb:
+            case "apply" | "revert":
+                word = "" if progress.verb == "apply" else "taking back "
+                _err(f"{at}{place} {word}{progress.step.id}: {progress.step.why}")
+            case "skip":
+                _err(f"{at}{place} {progress.step.id}: done already")
+            case "defer":
+                _err(f"{at}{place} {progress.step.id}: left to the first boot")
+            case "done":
+                pass
+            case _:
+                _err(f"{at}{place} {progress.step.id}: FAILED: {progress.message}")
+
+    return Voice(say=say, tell=tell)
+
+
+def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
+    """Show the summary after a run: what changed, what is left, how to go back."""
+    files = [step["params"]["path"] for step in document["steps"] if step["kind"] == "write-file"]
+    _out(
+        f"{document['node']} is on {document['to']}; verified by cgroupfs and systemd"
+        if live
+        else f"{document['node']}: the image's files say {document['to']}"
+    )
+    _out(f"  changed: {', '.join(files)}")
+    if not live:
+        left = [step["id"] for step in document["steps"] if not KINDS[step["kind"]].offline]
+        _out(f"  left to the first boot: {', '.join(left)}")
+    _out(f"  way back: cgmigrate rollback {run}")
+
+
+def verification_view(result: Verification) -> None:
+    """Show a verification."""
+    from migrator.verify.view import render  # noqa: PLC0415 - late
+
+    sys.stdout.write(render(result))
+
+
+def status_view(found: Sequence[tuple[str, RunState]]) -> None:
+    """Show all runs, oldest first, and what to do about an open one."""
+    if not found:
+        _out("no runs on this node")
+        return
+    for name, state in found:
+        _out(f"{name}  {state.status}" + (f"  ({state.reason})" if state.reason else ""))
+        for step, error in state.failed.items():
+            _out(f"    {step}: {error}")
+    if any(not state.status.settled for _, state in found):
+        _out("open: `cgmigrate resume` goes on, `cgmigrate rollback` goes back")

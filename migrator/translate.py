@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Find cgroup paths in text and write them in the other driver's spelling; every other byte stays as it is.
+
+Only what is surely a path of the kubelet's tree is touched (`_is_certain`). So these stay: patterns (`/kubepods/.*`,
+`pod*/`, `/kubepods/` alone, which may be a regular expression between its slashes), a bare unit name
+(`kubepods-burstable.slice`), the word `kubepods`, percent-encoded URLs, pods whose uid is neither a UUID nor a static
+pod's hash, directories of the tree that neither the kubelet nor a runtime names, and literal `…slice:cri-containerd:ID`
+directories (F06), which tell where a process really was. Slashes written `\/` (JSON) stay written so.
+
+There are two ways through a text, which agree: one by token, which is the rule, and one that leaves the search to
+`re.split` and remembers what came out. It understands the common forms, knows when it meets another one, and is what
+makes a million log lines cheaper than a Perl one-liner.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BufferedIOBase, BufferedWriter, FileIO
+
+from migrator.cgroups import (
+    MOUNTS,
+    CgroupNameError,
+    Driver,
+    Kind,
+    Place,
+    Runtime,
+    RuntimeUnknownError,
+    from_cgroupfs,
+    parse,
+    translate_path,
+)
+from migrator.errors import UsageError
+
+_CHUNK = (
+    32 * 1024
+)  # bytes; with larger ones malloc returns the memory each time, which costs more than the calls
+_REMEMBERED = 50_000  # spellings; a node has some thousand
+_LONGEST = 4096  # bytes, PATH_MAX: what is further left of `kubepods` belongs to no path
+
+# Bytes that belong to a path, or that next to one make it a pattern or another word.
+_INSIDE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_./-@%+~*?^$\\!#"
+_CLASS = re.escape(_INSIDE) + rb"(\[{"
+_TOKEN = re.compile(rb"kubepods(?:[" + _CLASS + rb"]++|\xe2\x80\xa6)*+")
+_PLAIN = re.compile(rb"[\w./-]*")
+_ESCAPED_SPACE = re.compile(rb"(\\[nrt])")
+_AROUND = re.compile(r"(\^?(?:[^/]*[$%*][^/]*(?=/))?)(.*?)(\.?[\\$]?)", re.DOTALL)
+_UID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
+_ROOT_OF_KIND = ("kubelet",)  # kind and minikube start the kubelet with --cgroup-root=/kubelet
+
+# What may stand left of `/kubepods` for the quick way: nothing of a path, or a mount point.
+_ANY = rb"[" + _CLASS + rb"\x80-\xff]"
+_QUICK_LEFT = (
+    rb"(?:(?<=/kubepods)(?<!"
+    + _ANY
+    + rb"/kubepods)%s)"
+    % b"".join(
+        rb"|(?<=/cgroup%s/kubepods)" % directory
+        for directory in (
+            *(
+                b"",
+                b"/memory",
+                b"/cpu,cpuacct",
+                b"/cpu",
+                b"/cpuacct",
+                b"/cpuset",
+                b"/blkio",
+                b"/pids",
+                b"/devices",
+            ),
+            *(b"/systemd", b"/unified"),
+        )
+    )
+)
+# `.{32}` costs nothing, a class costs a step a byte: what the dots stand for is judged once, by `_after_kubepods`.
+_QUICK_RIGHT = (
+    rb"(?:(?:/burstable/pod|/besteffort/pod|/pod).{32}(?:END|/.{64}END|.{4}END|.{4}/.{64}END)|[\w./-]*+END)"
+)
+_QUICK_RIGHT = _QUICK_RIGHT.replace(b"END", rb"(?!%s)" % _ANY)
+# The pattern starts with its literal, which `re` finds fast. The group is what follows it; None is another form.
+_QUICK = re.compile(rb"kubepods(?:(%s%s|-)|)" % (_QUICK_LEFT, _QUICK_RIGHT), re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """A translated text, and how many paths in it are spelled anew."""
+
+    text: bytes
+    replaced: int
+
+
+class _AnotherFormError(Exception):
+    """The quick way met what it does not understand."""
+
+
+class _Memo(dict[bytes | None, bytes]):
+    """What a function gave for a text, made when first asked for, of bounded size."""
+
+    def __init__(self, make: Callable[[bytes | None], bytes]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: bytes | None) -> bytes:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        value = self[key] = self._make(key)
+        return value
+
+
+class Translator:
+    """Translates text towards one driver; remembers what it has seen, so one object should do a whole job.
+
+    `runtime` names the scopes of containers, and is needed towards systemd when one is met. `cgroup_root` as for
+    `cgroups.parse`. Raises CgroupNameError for a root that cannot be one.
+    """
+
+    def __init__(self, to: Driver, runtime: Runtime | None = None, cgroup_root: str | None = None) -> None:
+        if cgroup_root is not None:
+            from_cgroupfs(cgroup_root)
+        self._to = to
+        self._runtime = runtime
+        self._root = cgroup_root
+        self._tokens = _Memo(self._token)
+        self._quick = _Memo(self._after_kubepods)
+
+    def translate_bytes(self, data: bytes) -> Translated:
+        """Translate a text that is whole, or ends between lines. Any bytes are text.
+
+        Raises RuntimeUnknownError, with its `line`.
+        """
+        pieces: list[bytes] = []
+        replaced = done = 0
+        for found in _TOKEN.finditer(data):
+            left = data[max(done, found.start() - _LONGEST) : found.start()]
+            start = found.start() - len(left) + len(left.rstrip(_INSIDE))
+            token = data[start : found.end()]
+            try:
+                new = self._tokens[token]
+            except RuntimeUnknownError as error:
+                error.line = data.count(b"\n", 0, start) + 1
+                raise
+            replaced += new != token
+            pieces += (data[done:start], new)
+            done = found.end()
+        pieces.append(data[done:])
+        return Translated(b"".join(pieces), replaced)
+
+    def translate_stream(self, source: BufferedIOBase, target: BufferedIOBase) -> None:
+        """Copy a text and translate it on the way, each line as soon as it is complete.
+
+        A line is held in memory whole. Raises RuntimeUnknownError; what stands before that block of lines is written.
+        """
+        kept: list[bytes] = []
+        while data := source.read1(_CHUNK):
+            kept.append(data)
+            if b"\n" in data:
+                data = b"".join(kept)
+                end = data.rfind(b"\n") + 1
+                kept = [data[end:]]
+                target.write(self._translate_lines(memoryview(data)[:end]))
+                target.flush()
+        target.write(self._translate_lines(b"".join(kept)))
+        target.flush()
+
+    def _translate_lines(self, data: bytes | memoryview) -> bytes:
+        pieces = _QUICK.split(data)
+        try:
+            pieces[1::2] = map(self._quick.__getitem__, pieces[1::2])
+        except _AnotherFormError:
+            return self.translate_bytes(bytes(data)).text
+        return b"".join(pieces)
+
+    def _after_kubepods(self, rest: bytes | None) -> bytes:
+        if rest is None or not _PLAIN.fullmatch(rest):
+            raise _AnotherFormError
+        return self._token(b"/kubepods" + rest)[1:]
+
+    def _token(self, token: bytes | None) -> bytes:
+        """Translate what stands between two boundaries, if it is a path."""
+        token = token or b""
+        if b"\\" in token:
+            if len(lines := _ESCAPED_SPACE.split(token)) > 1:
+                return b"".join(map(self._token, lines))
+            plain = token.replace(b"\\/", b"/")
+            if plain != token:
+                all_escaped = plain.count(b"/") == token.count(b"\\/")
+                return self._token(plain).replace(b"/", b"\\/") if all_escaped else token
+        around = _AROUND.fullmatch(token.decode("utf-8", "surrogateescape"))
+        if around is None:
+            return token
+        before, path, after = around.groups()
+        place = parse(path, self._root)
+        if place is None or place.driver is self._to or not self._is_certain(place, path, before):
+            return token
+        try:
+            new = place.spelled(self._to, self._runtime)
+        except RuntimeUnknownError:
+            raise
+        except CgroupNameError:
+            return token
+        return f"{before}{new}{after}".encode("utf-8", "surrogateescape")
+
+    def _is_certain(self, place: Place, path: str, before: str) -> bool:
+        """Tell whether text that reads like a place surely is a cgroup, and not a file, a pattern or a word.
+
+        Where it starts at a mount point, it is. Else a pod or QoS class must follow `kubepods`, unless that is all
+        there is of an absolute path. The kubelet's root must be named by `cgroup_root` or the slices, or be a single
+        component of an absolute path with a pod. `before` is a shell variable, a format or a wildcard, if anything.
+        """
+        if place.kind is Kind.LITERAL or (place.kind is Kind.CHILD and place.container_id is None):
+            return False
+        if place.pod_uid and not _UID.fullmatch(place.pod_uid):
+            return False
+        prefix = place.prefix.split("/")
+        if not MOUNTS.isdisjoint(prefix):
+            return True
+        below = place.kind is not Kind.KUBEPODS
+        if path.startswith("//"):  # the rest of a URL; cAdvisor has the cgroup's path in it
+            return below and prefix[-1].endswith("containers")
+        alone = not place.prefix and not place.relative and before in {"", "^"} and place.tail != "/"
+        if self._root is not None:
+            return place.pod_uid is not None or (not place.prefix and (below or alone))
+        if not place.root or place.driver is Driver.SYSTEMD:
+            return below or alone
+        if place.relative or before not in {"", "^"}:
+            return False
+        return place.root == _ROOT_OF_KIND or (place.pod_uid is not None and len(place.root) == 1)
+
+
+def run(
+    paths: Sequence[str],
+    *,
+    to: Driver,
+    runtime: Runtime | None = None,
+    cgroup_root: str | None = None,
+    in_place: bool = False,
+) -> None:
+    """Do the command `translate`: write each path anew to stdout; `-` filters stdin; `in_place` rewrites files.
+
+    Of several files none is written unless all can be. Raises UsageError, and HostError for a file.
+    """
+    try:
+        translator = Translator(to, runtime, cgroup_root)
+    except CgroupNameError as error:
+        raise UsageError(f"--cgroup-root {cgroup_root}: {error}") from error
+    if in_place:
+        _rewrite(translator, paths)
+        return
+    target = _buffered(sys.stdout.buffer)
+    try:
+        for path in paths:
+            if path == "-":
+                _filter(translator, target)
+            else:
+                target.write(os.fsencode(_path(path, to, runtime, cgroup_root)) + b"\n")
+        target.flush()
+    except BrokenPipeError:
+        # The reader has what it wanted. Python flushes once more at its end, and must find something there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _path(path: str, to: Driver, runtime: Runtime | None, cgroup_root: str | None) -> str:
+    from pathlib import Path  # noqa: PLC0415 - late: the filter starts faster without
+
+    if parse(path, cgroup_root) is None and MOUNTS.isdisjoint(path.split("/")) and Path(path).is_file():
+        raise UsageError(
+            f"{path} is a file, not a cgroup", hint=f"--in-place {path}, or `translate - < {path}`"
+        )
+    try:
+        return translate_path(path, to, runtime, cgroup_root)
+    except RuntimeUnknownError as error:
+        raise _runtime_wanted(path, error) from error
+    except CgroupNameError as error:
+        raise UsageError(str(error)) from error
+
+
+def _filter(translator: Translator, target: BufferedIOBase) -> None:
+    try:
+        translator.translate_stream(_buffered(sys.stdin.buffer), target)
+    except RuntimeUnknownError as error:
+        raise _runtime_wanted("standard input", error) from error
+
+
+def _buffered(stream: object) -> BufferedIOBase:
+    if isinstance(stream, BufferedIOBase):
+        return stream
+    if isinstance(stream, FileIO):  # PYTHONUNBUFFERED; its write may take only a part
+        return BufferedWriter(FileIO(stream.fileno(), "w", closefd=False))
+    raise UsageError("`translate` needs a standard input and output that hold bytes")
+
+
+def _rewrite(translator: Translator, paths: Sequence[str]) -> None:
+    from pathlib import Path  # noqa: PLC0415 - late, as above
+
+    from migrator.host import Host  # noqa: PLC0415 - late, as above
+
+    host = Host()
+    changes = []
+    for path in paths:
+        if path == "-":
+            raise UsageError("--in-place wants files, and `-` is standard input")
+        name = str(Path(path).absolute())
+        try:
+            changes.append((path, name, translator.translate_bytes(host.read(name))))
+        except FileNotFoundError:
+            raise UsageError(f"{path}: no such file") from None
+        except RuntimeUnknownError as error:
+            raise _runtime_wanted(f"{path}:{error.line}", error) from error
+    for path, name, translated in changes:
+        if translated.replaced:
+            host.write(name, translated.text, like=host.state(name))
+        sys.stderr.write(f"{path}: {translated.replaced} paths rewritten\n")
+
+
+def _runtime_wanted(where: str, error: RuntimeUnknownError) -> UsageError:
+    return UsageError(f"cannot translate {where}: {error}", hint="--runtime docker, containerd or crio")

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A verification as text for an operator, and as JSON for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from migrator.checks.base import plural
+from migrator.findings import Finding, Severity
+from migrator.verify.model import VERIFY_VERSION, CheckResult, Verification
+
+
+def to_json(verification: Verification) -> dict[str, object]:
+    """Return a verification as JSON data of `verify-1.schema.json`."""
+    return {
+        "format": "cgmigrate-verify",
+        "version": VERIFY_VERSION,
+        "expected": verification.expected.value,
+        "ok": verification.ok,
+        "reloaded": verification.reloaded,
+        "settle_seconds": verification.settle,
+        "findings": [
+            {
+                "id": finding.id,
+                "severity": finding.severity.value,
+                "subject": finding.subject,
+                "summary": finding.summary,
+                "detail": finding.detail,
+                "remediation": finding.remediation,
+                "reference": finding.reference,
+            }
+            for finding in verification.findings
+        ],
+        "checks": [
+            {
+                "name": check.name,
+                "place": check.place,
+                "cgroupfs": check.cgroupfs,
+                "systemd": check.systemd,
+                "ok": check.ok,
+            }
+            for check in verification.checks
+        ],
+    }
+
+
+def render(verification: Verification, *, verbose: bool = False) -> str:
+    """Return a verification as plain text: the outcome, what to do, and (verbose) every comparison.
+
+    What comes from the node is shown with its control characters escaped.
+    """
+    return "\n".join(_lines(verification, verbose=verbose)) + "\n"
+
+
+def _lines(verification: Verification, *, verbose: bool) -> Iterator[str]:
+    held = sum(check.ok for check in verification.checks)
+    when = " after a daemon-reload" if verification.reloaded else ""
+    yield (
+        f"{'ok' if verification.ok else 'NOT PROVEN'}: node on {verification.expected}{when}, "
+        f"{held} of {plural(len(verification.checks), 'comparison')} hold"
+    )
+    for severity in Severity:
+        for finding in (each for each in verification.findings if each.severity is severity):
+            yield ""
+            yield from _finding(finding)
+    if verbose:
+        yield ""
+        yield from _table(verification.checks)
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    reference = f" ({finding.reference})" if finding.reference else ""
+    yield f"{finding.severity}: {_safe(finding.summary)}  [{finding.id}{reference}]"
+    if finding.subject and finding.subject not in finding.summary:
+        yield f"  at: {_safe(finding.subject)}"
+    for line in finding.detail.splitlines():
+        yield f"  {_safe(line)}"
+    if finding.remediation:
+        yield f"  do: {_safe(finding.remediation)}"
+
+
+def _table(checks: Sequence[CheckResult]) -> Iterator[str]:
+    yield "held  what | place | cgroupfs says | systemd says"
+    for check in checks:
+        cells = (check.name, check.place, check.cgroupfs, check.systemd)
+        yield f"{'yes' if check.ok else 'NO':4}  " + " | ".join(_safe(cell) or "-" for cell in cells)
+
+
+def _safe(text: str) -> str:
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

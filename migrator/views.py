@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator reads: first the outcome, then what stands in the way, then the rest, then what to do next.
+
+Everything that comes from the node goes through `plain`, so no byte of it can steer the terminal. On a terminal, text is
+wrapped and coloured (unless NO_COLOR is set); elsewhere each statement is one line, for grep. rich is imported late: a
+command that shows no view does not pay for it. `width` is in columns, the terminal's own by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, TextIO
+
+from migrator.audit import Audit
+from migrator.checks.base import plural, where
+from migrator.checks.recommend import Verdict
+from migrator.facts.model import Driver, Tree
+from migrator.findings import Finding, Severity
+from migrator.plan_table import Translation
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_STYLE = {Severity.BLOCKER: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+_HEADING = {Severity.BLOCKER: "Blockers", Severity.WARNING: "Warnings", Severity.INFO: "For information"}
+_VERDICT_STYLE = {
+    Verdict.MIGRATE: "bold yellow",
+    Verdict.OPTIONAL: "bold cyan",
+    Verdict.STAY: "bold green",
+    Verdict.ALREADY_MIGRATED: "bold green",
+    Verdict.NOT_APPLICABLE: "bold magenta",
+}
+_NEXT = {
+    Verdict.MIGRATE: "cgmigrate plan -o plan.json",
+    Verdict.OPTIONAL: "if you decide to move: cgmigrate plan -o plan.json; if not, nothing",
+    Verdict.STAY: "nothing: leave the driver as it is",
+    Verdict.ALREADY_MIGRATED: "cgmigrate verify proves it from two sides",
+    Verdict.NOT_APPLICABLE: "nothing to do with this tool on this node",
+}
+_DIFF_STYLE = {"+": "green", "-": "red", "@": "cyan"}
+_SHORT_ID = 12
+
+
+def plain(text: str) -> str:
+    r"""Return text with everything unprintable shown as an escape: ESC as `\x1b`, a newline as `\x0a`.
+
+    Bidirectional overrides, zero-width characters and undecodable bytes are unprintable too.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(ord(c)) for c in text)
+
+
+def render_audit(audit: Audit, stream: TextIO, width: int | None = None) -> None:
+    """Write the view of an audit."""
+    console = _console(stream, width)
+    verdict = audit.recommendation.verdict
+    blockers = sum(finding.severity is Severity.BLOCKER for finding in audit.findings)
+    outcome = f"Recommendation: {verdict.value}" + (
+        f", {plural(blockers, 'blocker')} in the way" if blockers else ""
+    )
+    _say(console, 0, outcome, _VERDICT_STYLE[verdict])
+    for reason in audit.recommendation.reasons:
+        _say(console, 2, f"- {reason}")
+    _blank(console)
+    for line in _sides(audit):
+        _say(console, 2, line)
+    _findings(console, audit.findings)
+    _trees(console, audit.facts.cgroups.trees)
+    _translations(console, audit.translations)
+    _blank(console)
+    following = "settle the blockers above, then run cgmigrate audit again" if blockers else _NEXT[verdict]
+    _say(console, 0, f"Next: {following}", "bold")
+
+
+def render_findings(findings: Iterable[Finding], stream: TextIO, width: int | None = None) -> None:
+    """Write findings under headings, blockers first."""
+    _findings(_console(stream, width), findings)
+
+
+def render_translations(rows: Sequence[Translation], stream: TextIO, width: int | None = None) -> None:
+    """Write the table *from -> to*, pod by pod; container ids are shortened."""
+    _translations(_console(stream, width), rows)
+
+
+def render_diff(diff: str, stream: TextIO, width: int | None = None) -> None:
+    """Write a unified diff, one line per line; it must be masked already."""
+    console = _console(stream, width)
+    for line in diff.removesuffix("\n").split("\n"):
+        style = "bold" if line.startswith(("+++", "---")) else _DIFF_STYLE.get(line[:1], "")
+        _say(console, 0, line, style, whole=True, tabs=True)
+
+
+def _escape(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # what surrogateescape makes of an undecodable byte
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _console(stream: TextIO, width: int | None) -> Console:
+    from rich.console import Console  # noqa: PLC0415 (late: most commands show no view)
+
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def _say(
+    console: Console, indent: int, text: str, style: str = "", *, whole: bool = False, tabs: bool = False
+) -> None:
+    """Write one statement, `indent` columns in: wrapped on a terminal unless it must stay `whole` (a command to copy), else as one line."""
+    from rich.segment import Segment, Segments  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    clean = "\t".join(map(plain, text.split("\t"))) if tabs else plain(text)
+    shown = clean.encode(console.encoding, "backslashreplace").decode(console.encoding)
+    lines = [shown]
+    if console.is_terminal and not whole:
+        wrapped = Text(shown).wrap(console, max(console.width - indent, 20), overflow="fold")
+        lines = [line.plain.rstrip() for line in wrapped]
+    for line in lines:
+        # Segments, not Text: rich would turn the tabs of a diff into spaces.
+        segment = Segment(f"{' ' * indent}{line}\n", console.get_style(style))
+        console.print(Segments([segment]), end="", soft_wrap=True)
+
+
+def _blank(console: Console) -> None:
+    console.print()
+
+
+def _sides(audit: Audit) -> list[str]:
+    facts = audit.facts
+    rows = [
+        (
+            "node",
+            facts.node.hostname or "unknown",
+            f"{facts.node.os or 'unknown system'}, "
+            f"kernel {facts.node.kernel or 'unknown'}, cgroups {facts.node.cgroup_mode}, "
+            + (
+                f"systemd {facts.node.systemd_version or 'of unknown version'}"
+                if facts.node.init_systemd
+                else "no systemd"
+            )
+            + f", {facts.node.distribution}",
+        ),
+        ("kubelet", *_side(facts.kubelet.driver, facts.kubelet.driver_running, facts.kubelet.version))
+        if facts.kubelet.present
+        else ("kubelet", "absent", ""),
+        (
+            f"runtime {facts.runtime.kind}",
+            *_side(
+                facts.runtime.driver, facts.runtime.driver_reported, facts.runtime.version, facts.runtime.shim
+            ),
+        ),
+    ]
+    if facts.kubelet.decides == "runtime":
+        rows[1] = (
+            "kubelet",
+            facts.runtime.driver.value or "unknown",
+            "takes the driver from the runtime"
+            + (f", version {facts.kubelet.version}" if facts.kubelet.version else ""),
+        )
+    first, second = (max(len(plain(row[column])) for row in rows) for column in (0, 1))
+    return [f"{plain(a):<{first}}  {plain(b):<{second}}  {plain(c)}".rstrip() for a, b, c in rows]
+
+
+def _side(driver: Driver, running: Driver, version: str | None, shim: str = "") -> tuple[str, str]:
+    said = (
+        [f"decided by {where(driver.decided_by)}"]
+        if driver.value is not None
+        else ["no source of it was found"]
+    )
+    if running.value is not None and running.value != driver.value:
+        said.append(f"RUNS WITH {running.value}")
+    said += [f"version {version}"] if version else []
+    said += [f"through {shim}"] if shim else []
+    return driver.value or "unknown", ", ".join(said)
+
+
+def _findings(console: Console, findings: Iterable[Finding]) -> None:
+    found = tuple(findings)
+    for severity in Severity:
+        these = [finding for finding in found if finding.severity is severity]
+        if not these:
+            continue
+        _blank(console)
+        _say(console, 0, f"{_HEADING[severity]} ({len(these)})", _STYLE[severity])
+        for each in these:
+            reference = f" [{each.reference}]" if each.reference else ""
+            _say(console, 2, f"{each.summary}", "bold" if severity is Severity.BLOCKER else "")
+            _say(console, 4, f"{each.id}{reference}: {each.subject}", "dim")
+            if each.detail:
+                _say(console, 4, each.detail)
+            if each.remediation:
+                _say(console, 4, f"-> {each.remediation}", "green", whole=True)
+
+
+def _trees(console: Console, trees: Sequence[Tree]) -> None:
+    """Write one line per tree and content: on cgroup v1 a dozen hierarchies say the same."""
+    if not trees:
+        return
+    _blank(console)
+    _say(console, 0, "Cgroup trees", "bold")
+    same: dict[tuple[str, str, int, int], list[str]] = {}
+    for each in trees:
+        same.setdefault((each.path, each.driver, each.directories, each.populated), []).append(each.mount)
+    for (path, driver, directories, populated), mounts in sorted(same.items()):
+        contents = f"{plural(directories, 'directory')}, {populated} with processes"
+        _say(console, 2, f"{path} ({driver}): {contents}; in {', '.join(sorted(mounts))}")
+
+
+def _translations(console: Console, rows: Sequence[Translation]) -> None:
+    if not rows:
+        return
+    pods = len({row.pod_uid for row in rows})
+    containers = sum(row.kind == "container" for row in rows)
+    _blank(console)
+    _say(console, 0, f"{plural(pods, 'pod')}, {plural(containers, 'container')}: from -> to", "bold")
+    for _, group in groupby(rows, key=lambda row: (row.namespace, row.pod, row.pod_uid)):
+        these = list(group)
+        first = these[0]
+        _say(console, 2, f"{first.namespace}/{first.pod}" if first.pod else f"pod {first.pod_uid}", "bold")
+        pod = next((row for row in these if row.kind == "pod"), None)
+        for row in these:
+            if row.kind == "pod":
+                _say(console, 4, row.from_path)
+                _say(console, 4, f"-> {row.to_path}", "green")
+                continue
+            _say(console, 4, _container(row, pod))
+
+
+def _container(row: Translation, pod: Translation | None) -> str:
+    """Return a container's row; below its pod's paths only what differs is worth reading."""
+    before, after = row.from_path, row.to_path
+    if pod and before.startswith(f"{pod.from_path}/"):
+        before = before[len(pod.from_path) + 1 :]
+    if pod and after.startswith(f"{pod.to_path}/"):
+        after = after[len(pod.to_path) + 1 :]
+    short = row.container_id[:_SHORT_ID]
+    name = row.container or short
+    if row.container_id:
+        before, after = (path.replace(row.container_id, short) for path in (before, after))
+    return f"{name}: {before} -> {after}" if before != after else f"{name}: {before}"

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian packages: what this machine needs, and its own apt sources as the lab's builds use them."""
+
+import os
+import re
+from pathlib import Path
+
+from .cache import LabError, command, progress, tool
+
+SUITE = "bookworm"
+HOST_TOOLS = {  # command: Debian package
+    "mmdebstrap": "mmdebstrap",
+    "systemd-nspawn": "systemd-container",
+    "/usr/lib/go-1.19/bin/go": "golang-1.19-go",
+    "dpkg-source": "dpkg-dev",
+    "gcc": "gcc libc6-dev",
+    "nsenter": "util-linux",
+    "xz": "xz-utils",
+}
+
+
+def host_packages() -> None:
+    """Install what this machine lacks to build and boot nodes."""
+    missing = [
+        package for name, packages in HOST_TOOLS.items() if not tool(name) for package in packages.split()
+    ]
+    if missing:
+        progress(f"installing {' '.join(missing)} on this machine")
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        command(["apt-get", "update"], env=environment)
+        command(["apt-get", "install", "-y", "--no-install-recommends", *missing], env=environment)
+
+
+def apt_entries(text: str, style: str, types: str, suite: str) -> str:
+    """Return the entries of one apt sources file that serve SUITE, with their types changed.
+
+    Args:
+        text: content of the file.
+        style: `sources` (stanzas) or `list` (one line per entry).
+        types: what the entries shall offer, `deb` or `deb-src`.
+        suite: code name; its -updates and -security count too.
+    """
+    ours = {suite, f"{suite}-updates", f"{suite}-security"}
+    kept: dict[str, None] = {}
+    if style == "list":
+        for line in text.splitlines():
+            match = re.match(r"\s*deb(?:-src)?\s+((?:\[[^]]*\]\s+)?\S+\s+(\S+)\s+\S.*)", line)
+            if match and match[2] in ours:
+                kept[f"{types} {match[1]}"] = None
+        return "".join(f"{line}\n" for line in kept)
+    for stanza in re.split(r"\n\s*\n", text):
+        suites = re.search(r"(?im)^Suites:(.*)$", stanza)
+        if suites and set(suites[1].split()) & ours and not re.search(r"(?im)^Enabled:\s*no", stanza):
+            kept[re.sub(r"(?im)^Types:.*$", f"Types: {types}", stanza).strip()] = None
+    return "\n\n".join(kept) + "\n" if kept else ""
+
+
+def apt_sources(folder: Path, types: str) -> list[Path]:
+    """Write to FOLDER the machine's own apt sources, reduced to the lab's suite and changed to TYPES."""
+    folder.mkdir(parents=True)
+    written = []
+    parts = Path("/etc/apt/sources.list.d")
+    for path in (
+        Path("/etc/apt/sources.list"),
+        *sorted(parts.glob("*.list")),
+        *sorted(parts.glob("*.sources")),
+    ):
+        style = path.suffix.removeprefix(".")
+        entries = apt_entries(path.read_text(), style, types, SUITE) if path.exists() else ""
+        if entries:
+            target = folder / path.name
+            target.write_text(entries)
+            written.append(target)
+    if not written:
+        raise LabError(f"the apt sources of this machine offer nothing of {SUITE}; add an entry for it")
+    return written

@@ -1,0 +1,643 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts to findings: one row for every way to meet every finding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrator.checks import CHECKS, run_checks
+from migrator.checks.recommend import RULES, Verdict, recommend
+from migrator.facts.model import Container, Driver, Facts, Handler
+from migrator.findings import Finding, Severity
+from tests.unit.facts_base import (
+    CONTAINERD_CONFIG,
+    DAEMON_JSON,
+    DEFAULT,
+    DOCKER,
+    FLAGS_ENV,
+    ID,
+    KUBELET_CONFIG,
+    QUIET,
+    RUNC,
+    STATIC_UID,
+    but,
+    config,
+    driver,
+    pod,
+    source,
+    switched,
+    tree,
+    unit,
+    unknown,
+)
+
+B, W, I = Severity.BLOCKER, Severity.WARNING, Severity.INFO  # noqa: E741 (columns of the table)
+
+NVIDIA = Handler(name="nvidia", runtime_type="io.containerd.runc.v2", binary_name="nvidia-container-runtime")
+GVISOR = Handler(name="gvisor", runtime_type="io.containerd.runsc.v1")
+FLAG = source("cgroupfs", FLAGS_ENV, 1, "env-file")
+OTHER = Container(id=ID, name="registry", state="running", pids=(7,))
+V1: dict[str, object] = {"cgroup_mode": "hybrid"}
+CRIO: dict[str, object] = {"kind": "crio", "config_file": "/etc/crio/crio.conf", "handlers": ()}
+
+
+def stored(parent: str) -> tuple[object, ...]:
+    """A dead pod whose container stored `parent`."""
+    dead = pod(live=False)
+    return (replace(dead, containers=(replace(dead.containers[0], cgroup_parent=parent),)),)
+
+
+def flagged(flag: str, *files: str | None) -> Driver:
+    """A kubelet's driver that a flag decides over what files say."""
+    return Driver(
+        value=flag,
+        chain=(DEFAULT, *(source(each, KUBELET_CONFIG, 3) for each in files), replace(FLAG, value=flag)),
+    )
+
+
+TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
+    ("a quiet node on containerd", QUIET, set()),
+    ("a quiet node on docker", DOCKER, set()),
+    ("a quiet node on systemd", switched(), set()),
+    # the machine
+    ("not root", but(node={"uid": 1000}), {("not-root", B, "")}),
+    ("an image is read by anyone", but(node={"uid": 1000, "live": False}), set()),
+    ("no systemd", but(node={"init_systemd": False}), {("no-systemd", B, "F57")}),
+    ("systemd before slices", but(node={"systemd_version": 215}), {("systemd-too-old", B, "F47")}),
+    ("Red Hat's 219", but(node={"systemd_version": 219}), {("systemd-too-old", W, "F47")}),
+    ("systemd before cpuset", but(node={"systemd_version": 239}), {("systemd-too-old", W, "F47")}),
+    (
+        "the same on v1",
+        but(node={"systemd_version": 239} | V1),
+        {("cgroup-v1-maintenance", I, "F61")},
+    ),
+    *(
+        (f"{name} owns the driver", but(node={"distribution": name}), {("managed-distribution", B, "F19")})
+        for name in ("k3s", "rke2", "microk8s", "k0s", "talos")
+    ),
+    ("kubespray", but(node={"distribution": "kubespray"}), {("managed-distribution", W, "F19")}),
+    ("cgroup v1", but(node=V1), {("cgroup-v1-maintenance", I, "F61")}),
+    (
+        "cgroup v1 and a kubelet that refuses it",
+        but(node=V1, kubelet={"version": "1.35.0", "decides": "runtime"}),
+        {("cgroup-v1-maintenance", B, "F61"), ("runtime-decides", I, "F09")},
+    ),
+    (
+        "cgroup v1 and a kubelet that was told not to",
+        but(node=V1, kubelet={"version": "1.35.0", "decides": "runtime", "fail_cgroup_v1": False}),
+        {("cgroup-v1-maintenance", I, "F61"), ("runtime-decides", I, "F09")},
+    ),
+    ("swap", but(node={"swap": True}), {("swap", W, "F62")}),
+    ("swap, allowed", but(node={"swap": True}, kubelet={"fail_swap_on": False}), set()),
+    ("few cgroups", but(cgroups={"descendants": 30_000, "dying": 2_000}), set()),
+    (
+        "many cgroups",
+        but(cgroups={"descendants": 800, "dying": 40_000}),
+        {("leaked-cgroups", W, "F28")},
+    ),
+    (
+        "a second mount",
+        but(node={"extra_cgroup_mounts": ("/run/x",)}),
+        {("extra-cgroup-mounts", I, "F21")},
+    ),
+    # the services
+    ("no kubelet", but(kubelet={"present": False}), {("kubelet-missing", B, "")}),
+    (
+        "an unknown runtime",
+        but(runtime={"kind": "unknown", "driver": Driver(value=None), "driver_reported": Driver(value=None)}),
+        {("runtime-unknown", B, "")},
+    ),
+    (
+        "containerd down",
+        but(runtime={"units": (unit("containerd.service", "failed"),)}),
+        {("runtime-daemon-down", B, "F08")},
+    ),
+    (
+        "only the socket of docker up",
+        but(DOCKER, runtime={"units": (unit("docker.socket"), unit("docker.service", "inactive"))}),
+        {("runtime-daemon-down", B, "F08")},
+    ),
+    (
+        "all down in an image",
+        but(
+            node={"live": False},
+            kubelet={"unit": unit("kubelet.service", "")},
+            runtime={"units": (unit("containerd.service", ""),)},
+        ),
+        set(),
+    ),
+    (
+        "kubelet crashing",
+        but(kubelet={"unit": unit("kubelet.service", "activating", "auto-restart")}),
+        {("kubelet-down", W, "")},
+    ),
+    (
+        "broken daemon.json",
+        but(DOCKER, unknowns=(unknown(DAEMON_JSON, "not JSON", 3),)),
+        {("config-unreadable", B, "F16")},
+    ),
+    (
+        "an unreadable file of the kernel",
+        but(unknowns=(unknown("/proc/1/cmdline"),)),
+        {("facts-unknown", W, "")},
+    ),
+    (
+        "unknown facts of an image",
+        but(node={"live": False}, unknowns=(unknown("node.swap"), unknown("node.kernel"))),
+        {("facts-unknown", I, "")},
+    ),
+    # the drivers
+    (
+        "kubelet behind containerd",
+        but(runtime={"driver": driver("systemd"), "driver_reported": driver("systemd")}),
+        {("drivers-differ", B, "F01")},
+    ),
+    (
+        "kubelet ahead of containerd",
+        but(kubelet={"driver": driver("systemd"), "driver_running": driver("systemd")}),
+        {("drivers-differ", B, "F06")},
+    ),
+    (
+        "kubelet ahead of docker",
+        but(DOCKER, kubelet={"driver": driver("systemd"), "driver_running": driver("systemd")}),
+        {("drivers-differ", B, "F03")},
+    ),
+    (
+        "kubelet ahead of CRI-O",
+        but(kubelet={"driver": driver("systemd"), "driver_running": driver("systemd")}, runtime=CRIO),
+        {("drivers-differ", B, "F04")},
+    ),
+    (
+        "another value in the file when the runtime decides",
+        but(kubelet={"driver": driver("systemd"), "driver_running": driver("systemd"), "decides": "runtime"}),
+        {("runtime-decides", I, "F09")},
+    ),
+    (
+        "kubelet's driver unknown",
+        but(kubelet={"driver": Driver(value=None), "driver_running": Driver(value=None)}),
+        {("driver-unknown", B, "")},
+    ),
+    (
+        "runtime's driver unknown",
+        but(runtime={"driver": Driver(value=None), "driver_reported": Driver(value=None)}),
+        {("driver-unknown", B, "")},
+    ),
+    (
+        "a driver in literal quotes",
+        but(kubelet={"driver": driver("'systemd'"), "driver_running": Driver(value=None)}),
+        {("driver-unknown", B, "F03")},
+    ),
+    (
+        "kubelet not restarted",
+        but(switched(), kubelet={"driver_running": driver("cgroupfs")}),
+        {("running-driver-differs", B, "F17")},
+    ),
+    (
+        "runtime not restarted",
+        but(switched(), runtime={"driver_reported": driver("cgroupfs")}),
+        {("running-driver-differs", B, "")},
+    ),
+    (
+        "a new kubelet on an old runtime",
+        but(kubelet={"version": "1.34.1"}),
+        {("kubelet-no-runtime-config", W, "F10")},
+    ),
+    (
+        "a flag over another value",
+        but(kubelet={"driver": flagged("cgroupfs", "systemd")}),
+        {("flag-overrides-file", W, "F17")},
+    ),
+    (
+        "a flag over the same value",
+        but(kubelet={"driver": flagged("cgroupfs", "cgroupfs")}),
+        {("flag-overrides-file", I, "F17")},
+    ),
+    (
+        "a flag over a silent file",
+        but(kubelet={"driver": flagged("cgroupfs", None)}),
+        {("flag-overrides-file", I, "F17")},
+    ),
+    ("a flag and no file", but(kubelet={"driver": flagged("cgroupfs")}), set()),
+    # their surroundings
+    (
+        "dockerd's driver by flag and file",
+        but(
+            DOCKER,
+            runtime={
+                "driver": Driver(
+                    value="cgroupfs",
+                    chain=(
+                        DEFAULT,
+                        source("cgroupfs", DAEMON_JSON, 2),
+                        source("cgroupfs", "/etc/systemd/system/docker.service.d/x.conf", 3, "unit-drop-in"),
+                    ),
+                )
+            },
+        ),
+        {("dockerd-flag-conflict", B, "F15")},
+    ),
+    (
+        "dockerd's driver by flag only",
+        but(
+            DOCKER, runtime={"driver": Driver(value="cgroupfs", chain=(DEFAULT, replace(FLAG, kind="unit")))}
+        ),
+        set(),
+    ),
+    (
+        "a parent that is no slice",
+        but(DOCKER, runtime={"cgroup_parent": "/docker"}),
+        {("cgroup-parent", B, "F02")},
+    ),
+    (
+        "a parent that is only a suffix",
+        but(DOCKER, runtime={"cgroup_parent": ".slice"}),
+        {("cgroup-parent", B, "F02")},
+    ),
+    ("a parent that is a slice", but(DOCKER, runtime={"cgroup_parent": "docker.slice"}), set()),
+    (
+        "containerd's version missing",
+        but(runtime={"config_version": 1}),
+        {("containerd-config-version-missing", W, "F13")},
+    ),
+    ("containerd without a file", but(runtime={"config_version": 0}, files=()), set()),
+    *(
+        (f"{name} disabled", but(runtime={"disabled_plugins": (name,)}), {("cri-disabled", B, "F12")})
+        for name in ("cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
+    ),
+    ("another plugin disabled", but(runtime={"disabled_plugins": ("aufs",)}), set()),
+    (
+        "the old systemd_cgroup",
+        but(runtime={"legacy_systemd_cgroup": True}),
+        {("legacy-systemd-cgroup", B, "F12")},
+    ),
+    ("a second handler, alike", but(runtime={"handlers": (RUNC, NVIDIA)}), set()),
+    (
+        "a second handler, ahead",
+        but(runtime={"handlers": (RUNC, replace(NVIDIA, systemd_cgroup=True))}),
+        {("handlers-differ", W, "F11")},
+    ),
+    (
+        "a second handler, left behind",
+        but(switched(), runtime={"handlers": (replace(RUNC, systemd_cgroup=True), NVIDIA)}),
+        {("handler-left", W, "F11")},
+    ),
+    ("gVisor", but(runtime={"handlers": (RUNC, GVISOR)}), {("handler-own-setting", W, "F11")}),
+    ("imports on 1.x", but(runtime={"imports": ("/etc/c/*.toml",)}), {("imports-present", W, "F14")}),
+    (
+        "imports on 2.x",
+        but(runtime={"imports": ("/etc/c/*.toml",), "version": "2.1.4"}),
+        {("imports-present", I, "F14")},
+    ),
+    (
+        "conmon in a slice with cgroupfs",
+        but(runtime=CRIO | {"conmon_cgroup": "system.slice"}),
+        {("conmon-cgroup", W, "F05")},
+    ),
+    (
+        "conmon in a slice with systemd",
+        but(switched(but(runtime=CRIO)), runtime={"conmon_cgroup": "system.slice"}),
+        {("conmon-cgroup", I, "F05")},
+    ),
+    ("conmon in the pod", but(runtime=CRIO | {"conmon_cgroup": "pod"}), set()),
+    ("live-restore", but(DOCKER, runtime={"live_restore": True}), {("live-restore", W, "F30")}),
+    ("live-restore, already moved", but(switched(DOCKER), runtime={"live_restore": True}), set()),
+    *(
+        (
+            f"reserved {value}, enforced",
+            but(
+                kubelet={
+                    "reserved_cgroups": (("kubeReservedCgroup", value),),
+                    "enforce_node_allocatable": ("pods", word),
+                }
+            ),
+            {("reserved-cgroups", B, reference)},
+        )
+        for value, word, reference in (
+            ("/kubelet", "kube-reserved", "F38"),
+            ("/kube-reserved", "kube-reserved-compressible", "F40"),
+            ("/system.slice/kubelet.service", "kube-reserved", "F39"),
+        )
+    ),
+    (
+        "reserved, not enforced",
+        but(kubelet={"reserved_cgroups": (("systemReservedCgroup", "/system"),)}),
+        set(),
+    ),
+    (
+        "reserved, a slice already",
+        but(
+            kubelet={
+                "reserved_cgroups": (("systemReservedCgroup", "/system.slice"),),
+                "enforce_node_allocatable": ("system-reserved",),
+            }
+        ),
+        set(),
+    ),
+    (
+        "the kubelet's own cgroup",
+        but(kubelet={"reserved_cgroups": (("kubeletCgroups", "/system/kubelet"),)}),
+        {("reserved-cgroups", W, "F44")},
+    ),
+    ("a cgroup root", but(kubelet={"cgroup_root": "/kubelet"}), {("cgroup-root", W, "F43")}),
+    (
+        "a cgroup root that is a slice",
+        but(kubelet={"cgroup_root": "/pods.slice"}),
+        {("cgroup-root", B, "F43")},
+    ),
+    ("no cgroup root", but(kubelet={"cgroup_root": "/"}), set()),
+    *(
+        (
+            f"a drop-in in {directory}",
+            but(files=(*QUIET.files, config(f"/etc/systemd/system/{directory}/50-x.conf"))),
+            {("kubelet-slice-drop-ins", W, "F46")},
+        )
+        for directory in ("kubepods.slice.d", "kubepods-.slice.d", "slice.d", "kubelet-kubepods.slice.d")
+    ),
+    (
+        "a drop-in of another slice",
+        but(files=(*QUIET.files, config("/etc/systemd/system/system.slice.d/50-x.conf"))),
+        set(),
+    ),
+    # what is left over
+    (
+        "literal cgroups",
+        but(cgroups={"literal": (f"/sys/fs/cgroup/kubepods-podx.slice:cri-containerd:{ID}",)}),
+        {("literal-cgroups", W, "F06")},
+    ),
+    (
+        "a stale tree of the target",
+        but(cgroups={"trees": (tree("systemd"),)}),
+        {("stale-target-tree", I, "F22")},
+    ),
+    (
+        "stale units of the target",
+        but(cgroups={"kubepods_units": ("kubepods.slice",)}),
+        {("stale-target-tree", I, "F22")},
+    ),
+    (
+        "the tree of the target, inhabited",
+        but(cgroups={"trees": (tree("systemd", populated=2),)}),
+        {("stale-target-tree", W, "F22")},
+    ),
+    ("the tree of this driver", but(cgroups={"trees": (tree("cgroupfs", populated=2),)}), set()),
+    ("the old tree", but(switched(), cgroups={"trees": (tree("cgroupfs"),)}), {("old-tree-left", W, "F26")}),
+    (
+        "the old tree, inhabited",
+        but(switched(), cgroups={"trees": (tree("cgroupfs", populated=1),)}),
+        {("old-tree-left", W, "F30")},
+    ),
+    ("containers of this driver", but(DOCKER, pods=stored("/kubepods/besteffort/podx")), set()),
+    (
+        "containers of the old driver",
+        but(switched(DOCKER), pods=stored("/kubepods/besteffort/podx")),
+        {("old-containers-left", W, "F08")},
+    ),
+    (
+        "containers of the other driver",
+        but(DOCKER, pods=stored("kubepods-besteffort-podx.slice")),
+        {("old-containers-left", W, "F08")},
+    ),
+    (
+        "failed scopes",
+        but(cgroups={"failed_units": (f"cri-containerd-{ID}.scope",)}),
+        {("failed-scopes", W, "F24")},
+    ),
+    # what runs
+    ("a static pod", but(pods=(pod(uid=STATIC_UID, static=True),)), {("static-pods-outage", I, "F33")}),
+    ("a static pod, already moved", but(switched(), pods=(pod(uid=STATIC_UID, static=True),)), set()),
+    (
+        "a control plane",
+        but(pods=(pod("kube-apiserver-cp1", uid=STATIC_UID, static=True),)),
+        {("static-pods-outage", I, "F33"), ("control-plane", W, "F33")},
+    ),
+    ("an ordinary pod", but(pods=(pod(),)), {("api-node-not-drained", W, "F36")}),
+    ("a pod of a standalone kubelet", but(kubelet={"kubeconfig": ""}, pods=(pod(),)), set()),
+    ("a dead pod", but(pods=(pod(live=False),)), set()),
+    (
+        "a pod without a class",
+        but(pods=(replace(pod(), qos=""),)),
+        {("api-node-not-drained", W, "F36"), ("pod-place-unknown", W, "")},
+    ),
+    (
+        "a pod whose uid makes no cgroup",
+        but(pods=(pod(uid="../../x"),)),
+        {("api-node-not-drained", W, "F36"), ("pod-place-unknown", W, "")},
+    ),
+    ("another container", but(DOCKER, other_containers=(OTHER,)), {("other-containers", W, "F64")}),
+    (
+        "another container, dead",
+        but(DOCKER, other_containers=(replace(OTHER, state="exited", pids=()),)),
+        set(),
+    ),
+    (
+        "another container, dead, with a parent",
+        but(DOCKER, other_containers=(replace(OTHER, state="exited", pids=(), cgroup_parent="/mine"),)),
+        {("other-containers", W, "F02")},
+    ),
+    ("another container, already moved", but(switched(DOCKER), other_containers=(OTHER,)), set()),
+]
+
+
+@pytest.mark.parametrize(("facts", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_the_facts_give_these_findings_and_no_others(
+    facts: Facts, expected: set[tuple[str, Severity, str]]
+) -> None:
+    assert {(each.id, each.severity, each.reference) for each in run_checks(facts)} == expected
+
+
+def test_every_registered_finding_severity_and_reference_is_met_by_a_row() -> None:
+    registered = {(check.id, severity) for check in CHECKS.values() for severity in check.severities}
+    references = {(check.id, each) for check in CHECKS.values() for each in check.references}
+    met = [finding for _, _, expected in TABLE for finding in expected]
+    assert {(name, severity) for name, severity, _ in met} == registered
+    assert {(name, reference) for name, _, reference in met if reference} == references
+
+
+def test_an_id_is_registered_once() -> None:
+    modules = Path(__file__).parents[2] / "migrator" / "checks"
+    written = [
+        line.split('id="')[1].split('"')[0]
+        for module in modules.glob("*.py")
+        for line in module.read_text().splitlines()
+        if 'id="' in line
+    ]
+    assert set(written) == set(CHECKS)
+
+
+@pytest.mark.parametrize("facts", [row[1] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_a_blocker_or_warning_says_what_can_be_done_or_why_it_matters(facts: Facts) -> None:
+    silent = [
+        each
+        for each in run_checks(facts)
+        if not each.subject or (each.severity is not I and not (each.remediation or each.detail))
+    ]
+    assert silent == []
+
+
+def test_the_mismatch_names_both_values_and_both_places() -> None:
+    facts = but(
+        kubelet={"driver": driver("systemd", KUBELET_CONFIG, 12), "driver_running": driver("systemd")},
+        runtime={"driver": driver("cgroupfs", CONTAINERD_CONFIG, 31)},
+    )
+    finding = _only(facts, "drivers-differ")
+    assert finding.summary == "kubelet uses systemd, containerd uses cgroupfs"
+    for place in (f"{KUBELET_CONFIG}:12", f"{CONTAINERD_CONFIG}:31"):
+        assert place in finding.detail
+
+
+def test_an_unreadable_file_is_named_with_its_line_and_reason() -> None:
+    finding = _only(but(unknowns=(unknown(DAEMON_JSON, "expected a comma", 3),)), "config-unreadable")
+    assert finding.subject == f"{DAEMON_JSON}:3"
+    assert "expected a comma" in finding.summary
+
+
+def test_all_unknown_facts_are_listed_in_one_finding() -> None:
+    facts = but(unknowns=(unknown("node.swap", "no /proc"), unknown("runtime.version", "no answer")))
+    assert _only(facts, "facts-unknown").detail == "node.swap: no /proc; runtime.version: no answer"
+
+
+def test_a_reserved_cgroup_is_named_in_its_new_spelling() -> None:
+    facts = but(
+        kubelet={
+            "reserved_cgroups": (("kubeReservedCgroup", "/kube-reserved"),),
+            "enforce_node_allocatable": ("kube-reserved",),
+        }
+    )
+    assert "/kube_reserved.slice" in _only(facts, "reserved-cgroups").summary
+
+
+def test_words_of_the_node_are_quoted_in_commands() -> None:
+    facts = but(cgroups={"failed_units": ("docker-x;reboot.scope",)})
+    assert _only(facts, "failed-scopes").remediation == "systemctl reset-failed 'docker-x;reboot.scope'"
+
+
+def test_blockers_come_first() -> None:
+    facts = but(DOCKER, node={"uid": 1, "swap": True} | V1, runtime={"cgroup_parent": "/x"})
+    assert [each.severity for each in run_checks(facts)] == [B, B, W, I]
+
+
+def _only(facts: Facts, name: str) -> Finding:
+    (finding,) = (each for each in run_checks(facts) if each.id == name)
+    return finding
+
+
+OLD_KUBELET = {"version": "1.20.2"}
+
+VERDICTS: list[tuple[str, Facts, Verdict, str]] = [
+    ("cgroup v2", QUIET, Verdict.MIGRATE, "only writer"),
+    ("cgroup v1, old kubelet", but(DOCKER, node=V1), Verdict.OPTIONAL, "can rightly stay"),
+    ("cgroup v1, kubeadm of 1.22", but(node=V1, kubelet={"version": "1.22.0"}), Verdict.MIGRATE, "kubeadm"),
+    (
+        "cgroup v1, a kubelet of its own",
+        but(node=V1 | {"distribution": "standalone"}),
+        Verdict.OPTIONAL,
+        "can rightly stay",
+    ),
+    (
+        "cgroup v1, only maintained",
+        but(node=V1 | {"distribution": "standalone"}, kubelet={"version": "1.31.0"}),
+        Verdict.MIGRATE,
+        "only maintains cgroup v1",
+    ),
+    (
+        "cgroup v1, two managers",
+        but(DOCKER, node=V1, cgroups={"trees": (tree("systemd", populated=1),)}),
+        Verdict.MIGRATE,
+        "two managers",
+    ),
+    (
+        "cgroup v1, an earlier attempt",
+        but(DOCKER, node=V1, cgroups={"trees": (tree("systemd"),)}),
+        Verdict.OPTIONAL,
+        "can rightly stay",
+    ),
+    (
+        "cgroup mode unknown",
+        but(node={"cgroup_mode": "unknown"}, kubelet=OLD_KUBELET),
+        Verdict.OPTIONAL,
+        "not known",
+    ),
+    ("no systemd", but(node={"init_systemd": False}), Verdict.STAY, "F57"),
+    ("systemd too old", but(node={"systemd_version": 215} | V1), Verdict.STAY, "F47"),
+    ("Red Hat's systemd", but(node={"systemd_version": 219} | V1), Verdict.MIGRATE, "kubeadm"),
+    ("a driver unknown", but(kubelet={"driver": Driver(value=None)}), Verdict.STAY, "guess"),
+    ("both on systemd", switched(), Verdict.ALREADY_MIGRATED, "nothing of cgroupfs is left"),
+    (
+        "both on systemd by the runtime's word",
+        but(switched(), kubelet={"driver": driver("cgroupfs"), "decides": "runtime"}),
+        Verdict.ALREADY_MIGRATED,
+        "nothing of cgroupfs is left",
+    ),
+    (
+        "both on systemd, the old tree left",
+        but(switched(), cgroups={"trees": (tree("cgroupfs"),)}),
+        Verdict.MIGRATE,
+        "not finished",
+    ),
+    (
+        "both on systemd, not restarted",
+        but(switched(), kubelet={"driver_running": driver("cgroupfs")}),
+        Verdict.MIGRATE,
+        "not finished",
+    ),
+    ("drivers differ", but(kubelet={"driver": driver("systemd")}), Verdict.MIGRATE, "different drivers"),
+    ("k3s", but(node={"distribution": "k3s"}), Verdict.NOT_APPLICABLE, "its own way"),
+    ("no kubelet", but(kubelet={"present": False}), Verdict.NOT_APPLICABLE, "no kubelet"),
+]
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdict", "reason"), [row[1:] for row in VERDICTS], ids=[row[0] for row in VERDICTS]
+)
+def test_the_verdict_and_its_first_reason(facts: Facts, verdict: Verdict, reason: str) -> None:
+    given_ = recommend(facts, run_checks(facts))
+    assert (given_.verdict, reason in given_.reasons[0]) == (verdict, True), given_.reasons
+
+
+def test_every_rule_of_the_policy_is_met_by_a_row() -> None:
+    met = {reason for _, facts, _, _ in VERDICTS for reason in recommend(facts, run_checks(facts)).reasons}
+    assert {rule.reason for rule in RULES} - met == set()
+
+
+def test_a_blocker_does_not_change_the_verdict_but_is_named_as_a_reason() -> None:
+    facts = but(runtime={"disabled_plugins": ("cri",)})
+    assert recommend(facts, run_checks(facts)).reasons[-1].endswith("cri-disabled")
+
+
+DRIVERS = st.sampled_from([None, "cgroupfs", "systemd", "'systemd'", "\x1b[2J"]).map(driver)
+
+
+@given(
+    kubelet=DRIVERS,
+    runtime=DRIVERS,
+    decides=st.sampled_from(["kubelet", "runtime"]),
+    present=st.booleans(),
+    init=st.booleans(),
+    mode=st.sampled_from(["legacy", "hybrid", "unified", "unknown"]),
+    version=st.sampled_from([None, "junk", "1.20.2", "v1.28.3+k3s1", "1.35.0"]),
+    kind=st.sampled_from(["docker", "containerd", "crio", "unknown"]),
+)
+def test_whatever_the_facts_there_is_a_verdict_with_a_reason(  # noqa: PLR0917 (one strategy each)
+    kubelet: Driver,
+    runtime: Driver,
+    decides: str,
+    present: bool,
+    init: bool,
+    mode: str,
+    version: str | None,
+    kind: str,
+) -> None:
+    facts = but(
+        node={"init_systemd": init, "cgroup_mode": mode},
+        kubelet={"driver": kubelet, "decides": decides, "present": present, "version": version},
+        runtime={"driver": runtime, "kind": kind},
+    )
+    recommendation = recommend(facts, run_checks(facts))
+    assert recommendation.reasons[0] in {
+        rule.reason for rule in RULES if rule.verdict is recommendation.verdict
+    }

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door to the files: nothing leaves the root, nothing is half written, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from migrator.errors import HostError
+from migrator.host import Host, Reader
+
+
+def test_links_of_an_image_lead_inside_it(tmp_path: Path) -> None:
+    (tmp_path / "etc/docker").mkdir(parents=True)
+    (tmp_path / "srv").mkdir()
+    (tmp_path / "srv/daemon.json").write_text("{}")
+    (tmp_path / "etc/docker/daemon.json").symlink_to("/srv/daemon.json")
+    (tmp_path / "etc/up").symlink_to("../../../../srv")
+
+    assert b"{}" == Reader(tmp_path).read("/etc/docker/daemon.json")
+    assert b"{}" == Reader(tmp_path).read("/etc/up/daemon.json")
+    assert "/srv/daemon.json" == Reader(tmp_path).state("/etc/docker/daemon.json").path
+
+
+def test_a_loop_of_links_is_an_error_and_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("/b")
+    (tmp_path / "b").symlink_to("/a")
+
+    assert not Reader(tmp_path).exists("/a")
+    with pytest.raises(HostError, match="too many levels"):
+        Reader(tmp_path).read("/a")
+
+
+@pytest.mark.parametrize(("path", "message"), [("/fifo", "not a regular file"), ("/big", "larger than 8 bytes")])
+def test_what_is_no_file_or_too_large_is_refused(tmp_path: Path, path: str, message: str) -> None:
+    (tmp_path / "fifo").mkdir()
+    (tmp_path / "big").write_bytes(b"123456789")
+
+    with pytest.raises(HostError, match=message) as caught:
+        Reader(tmp_path).read(path, limit=8)
+    assert path in caught.value.message
+
+
+def test_a_fifo_in_the_place_of_a_file_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+
+    with pytest.raises(HostError, match="not a regular file"):
+        Reader(tmp_path).read("/config.yaml")
+
+
+def test_writing_keeps_mode_owner_and_label(tmp_path: Path) -> None:
+    target = tmp_path / "config"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    os.chown(target, 12, 34)
+    os.setxattr(target, "user.label", b"\x00\xff")
+    host = Host(tmp_path)
+    before = host.state("/config")
+
+    host.write("/config", b"new", like=before)
+    after = host.state("/config")
+
+    assert b"new" == target.read_bytes()
+    assert (before.mode, before.uid, before.gid, before.xattrs) == (
+        after.mode,
+        after.uid,
+        after.gid,
+        after.xattrs,
+    )
+    assert ["config"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_writing_through_a_link_keeps_the_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+
+    Host(tmp_path).write("/link", b"new")
+
+    assert (tmp_path / "link").is_symlink()
+    assert b"new" == (tmp_path / "real").read_bytes()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir/file").write_bytes(b"x")
+
+    with pytest.raises(HostError, match="cannot write /dir"):
+        Host(tmp_path).write("/dir", b"new")
+
+    assert ["dir", "dir/file"] == sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+
+
+def test_an_image_cannot_be_asked_for_a_program(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="is an image"):
+        Reader(tmp_path).run(["docker", "info"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [(["no-such-program-here"], "no such program"), (["sleep", "5"], "no answer within 0.2 s")],
+)
+def test_a_program_that_is_missing_or_hangs_is_an_error(argv: list[str], message: str) -> None:
+    with pytest.raises(HostError, match=message):
+        Reader().run(argv, timeout=0.2)
+
+
+def test_only_empty_directories_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    host = Host(tmp_path)
+
+    assert not host.remove_directory("/a")
+    assert host.remove_directory("/a/b")
+    assert host.remove_directory("/a/b")
+    assert host.remove_directory("/a")

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal survives every torn end, and refuses every other damage."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrator.errors import ConflictError, HostError, UsageError
+from migrator.host import Host
+from migrator.journal import Journal, Kind, Record, Run, Runs, Status, decode, encode, fold
+
+BOOT = "boot-1"
+
+
+def record(number: int, kind: Kind, step: str = "", boot: str = BOOT, **data: object) -> Record:
+    return Record(number=number, time="2026-11-22T14:05:09Z", boot=boot, kind=kind, step=step, data=data)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Runs(Host(tmp_path)).create(
+        "ab" * 32, b"{}\n", b"{}\n", [b"old", b"new"], when="2026-11-22T14:05:09Z"
+    )
+
+
+LIVES = [
+    ([], Status.PLANNED, False),
+    ([Kind.BEGIN], Status.APPLYING, False),
+    ([Kind.BEGIN, Kind.INTERRUPTED], Status.APPLYING, False),
+    ([Kind.BEGIN, Kind.FAILED], Status.APPLYING, False),
+    ([Kind.BEGIN, Kind.COMMITTED], Status.COMMITTED, True),
+    ([Kind.BEGIN, Kind.COMMITTED, Kind.ROLLING_BACK], Status.ROLLING_BACK, False),
+    ([Kind.BEGIN, Kind.ROLLING_BACK, Kind.ROLLED_BACK], Status.ROLLED_BACK, True),
+    ([Kind.BEGIN, Kind.ROLLING_BACK, Kind.DIRTY], Status.DIRTY, False),
+    ([Kind.BEGIN, Kind.ROLLING_BACK, Kind.DIRTY, Kind.ROLLING_BACK], Status.ROLLING_BACK, False),
+]
+
+
+@pytest.mark.parametrize(("kinds", "status", "settled"), LIVES)
+def test_a_run_stands_where_its_records_say(kinds: list[Kind], status: Status, settled: bool) -> None:
+    state = fold([record(number, kind) for number, kind in enumerate(kinds, start=1)])
+
+    assert (status, settled) == (state.status, state.status.settled)
+
+
+def test_the_first_capture_counts() -> None:
+    """A capture repeated after a crash would see our own change as the original."""
+    state = fold(
+        [
+            record(1, Kind.CAPTURED, "a", undo={"was": "old"}),
+            record(2, Kind.CAPTURED, "a", undo={"was": "ours"}),
+        ]
+    )
+
+    assert {"was": "old"} == state.undo["a"]
+
+
+def test_attempts_count_until_the_step_is_applied() -> None:
+    tried = [record(n, Kind.APPLYING, "a") for n in (1, 2, 3)]
+
+    assert {"a": 3} == fold(tried).attempts
+    assert {} == fold([*tried, record(4, Kind.APPLIED, "a")]).attempts
+
+
+def test_an_applied_step_remembers_its_boot() -> None:
+    state = fold([record(1, Kind.APPLIED, "a"), record(2, Kind.APPLIED, "a", boot="boot-2")])
+
+    assert {"a": "boot-2"} == state.applied
+
+
+@given(st.integers(min_value=0), st.binary(max_size=20))
+def test_whatever_tears_the_last_line_costs_that_line_only(cut: int, junk: bytes) -> None:
+    whole = [record(1, Kind.BEGIN), record(2, Kind.APPLYING, "a")]
+    start = b"".join(map(encode, whole))
+    last = encode(record(3, Kind.APPLIED, "a"))
+    torn = last[: cut % len(last)] + junk.replace(b"\n", b"?")
+
+    records, length = decode(start + torn, "journal")
+
+    assert (whole, len(start)) == (records, length)
+
+
+@pytest.mark.parametrize("line", [0, 1])
+def test_damage_before_the_last_line_stops_the_tool(line: int) -> None:
+    lines = [encode(record(number, Kind.BEGIN)) for number in (1, 2, 3)]
+    lines[line] = lines[line].replace(b"begin", b"begun")
+
+    with pytest.raises(ConflictError, match=f"journal:{line + 1}: damaged"):
+        decode(b"".join(lines), "journal")
+
+
+def test_a_missing_line_stops_the_tool() -> None:
+    with pytest.raises(ConflictError, match="journal:2"):
+        decode(encode(record(1, Kind.BEGIN)) + encode(record(3, Kind.COMMITTED)), "journal")
+
+
+def test_a_torn_line_is_truncated_when_the_journal_is_opened_again(run: Run) -> None:
+    journal = Journal(run, BOOT)
+    journal.write(Kind.BEGIN)
+    journal.close()
+    good = run.journal.read_bytes()
+    run.journal.write_bytes(good + b'{"n": 2, "ki')
+
+    again = Journal(run, "boot-2")
+    again.write(Kind.COMMITTED)
+    again.close()
+
+    assert run.journal.read_bytes().startswith(good)
+    assert [Kind.BEGIN, Kind.COMMITTED] == [each.kind for each in run.records()]
+
+
+def test_a_journal_that_cannot_be_written_says_so_and_keeps_no_half_line(run: Run) -> None:
+    journal = Journal(run, BOOT)
+    journal.write(Kind.BEGIN)
+    before = run.journal.read_bytes()
+    os.close(journal._descriptor)
+    journal._descriptor = os.open("/dev/full", os.O_RDWR)
+
+    with pytest.raises(HostError, match="No space left"):
+        journal.write(Kind.APPLYING, "a")
+
+    assert before == run.journal.read_bytes()
+    assert Status.APPLYING is journal.state.status
+
+
+def test_everything_of_a_run_is_private_to_root(run: Run) -> None:
+    Journal(run, BOOT).close()
+    modes = {
+        path.relative_to(run.directory).parts[0]: path.stat().st_mode & 0o777
+        for path in run.directory.rglob("*")
+    }
+
+    assert {"plan.json": 0o600, "facts.json": 0o600, "journal.jsonl": 0o600, "blobs": 0o600} == modes | {
+        "blobs": {path.stat().st_mode & 0o777 for path in (run.directory / "blobs").iterdir()}.pop()
+    }
+    assert [0o700] * 3 == [
+        path.stat().st_mode & 0o777
+        for path in (run.directory, run.directory / "blobs", run.directory.parent)
+    ]
+
+
+def test_a_blob_that_is_no_longer_itself_is_refused(run: Run) -> None:
+    digest = run.put_blob(b"old")
+    (run.directory / "blobs" / digest).write_bytes(b"0ld")
+
+    with pytest.raises(ConflictError, match="damaged"):
+        run.blob(digest)
+
+
+def test_two_runs_in_one_second_have_two_names(tmp_path: Path) -> None:
+    runs = Runs(Host(tmp_path))
+    names = [runs.create("ab" * 32, b"", b"", [], when="2026-11-22T14:05:09Z").name for _ in range(2)]
+
+    assert ["20261122T140509Z-abababab", "20261122T140509Z-abababab-2"] == names
+
+
+def test_a_half_made_run_is_not_a_run(tmp_path: Path) -> None:
+    """The directory gets its name when all in it is durable."""
+    runs = Runs(Host(tmp_path))
+    (tmp_path / "var/lib/cgmigrate/runs/.20261122T140509Z-abababab/blobs").mkdir(parents=True)
+
+    assert [] == runs.all()
+    assert "20261122T140509Z-abababab" == runs.create("ab" * 32, b"", b"", [], when="2026-11-22T14:05:09Z").name
+
+
+def test_only_one_process_holds_the_lock(tmp_path: Path) -> None:
+    runs = Runs(Host(tmp_path))
+
+    with runs.lock(), pytest.raises(ConflictError, match=f"pid {os.getpid()}"), Runs(Host(tmp_path)).lock():
+        pass
+    with runs.lock():
+        pass
+
+
+def test_an_open_run_is_not_forgotten(tmp_path: Path, run: Run) -> None:
+    runs = Runs(Host(tmp_path))
+    journal = Journal(run, BOOT)
+    journal.write(Kind.BEGIN)
+
+    with pytest.raises(ConflictError, match="not settled"):
+        runs.forget(run)
+    journal.write(Kind.COMMITTED)
+    journal.close()
+    runs.forget(run)
+
+    assert [] == runs.all()
+
+
+@pytest.mark.parametrize("name", ["2", "20261122T140509Z-abababab", "20261122"])
+def test_a_run_is_found_by_the_beginning_of_its_name(tmp_path: Path, run: Run, name: str) -> None:
+    assert run.name == Runs(Host(tmp_path)).get(name).name
+
+
+def test_an_unknown_run_is_an_error_that_lists_the_known(tmp_path: Path, run: Run) -> None:
+    with pytest.raises(UsageError, match=f"no such run; known runs: {run.name}"):
+        Runs(Host(tmp_path)).get("1999")

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator reads: the outcome first, nothing of the node raw."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from typing import TextIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrator.audit import audit
+from migrator.facts.model import Driver, Facts
+from migrator.plan_table import translations
+from migrator.views import plain, render_audit, render_diff, render_findings, render_translations
+from tests.unit.facts_base import DOCKER, ID, KUBELET_CONFIG, QUIET, UID, but, driver, pod, switched, tree
+
+FULL = but(
+    DOCKER,
+    node={"cgroup_mode": "hybrid", "swap": True},
+    runtime={
+        "cgroup_parent": "/x",
+        "driver": Driver(value="cgroupfs", chain=DOCKER.runtime.driver.chain[:1]),
+    },
+    pods=(pod(),),
+    cgroups={
+        "trees": (tree("cgroupfs", 3, "/sys/fs/cgroup/memory"), tree("cgroupfs", 3, "/sys/fs/cgroup/pids"))
+    },
+)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def view(facts: Facts, stream: io.StringIO | None = None, width: int | None = None) -> str:
+    stream = stream or io.StringIO()
+    render_audit(audit(facts), stream, width)
+    return stream.getvalue()
+
+
+def test_the_outcome_comes_first_and_what_to_do_next_last() -> None:
+    lines = view(FULL).splitlines()
+    assert lines[0] == "Recommendation: optional, 1 blocker in the way"
+    assert lines[-1] == "Next: settle the blockers above, then run cgmigrate audit again"
+
+
+def test_both_drivers_are_shown_with_the_places_that_decide_them() -> None:
+    text = view(FULL)
+    assert re.search(rf"kubelet +cgroupfs +decided by {KUBELET_CONFIG}:7, version 1\.20\.2", text)
+    assert re.search(r"runtime docker +cgroupfs +decided by built-in default", text)
+
+
+def test_the_parts_come_by_weight() -> None:
+    text = view(FULL)
+    headings = [
+        "Blockers (1)",
+        "Warnings (2)",
+        "For information (1)",
+        "Cgroup trees",
+        "1 pod, 2 containers",
+        "Next:",
+    ]
+    places = [text.index(f"\n{heading}") for heading in headings]
+    assert places == sorted(places)
+
+
+def test_a_finding_is_shown_whole() -> None:
+    (finding,) = (each for each in audit(FULL).findings if each.id == "swap")
+    stream = io.StringIO()
+    render_findings([finding], stream)
+    assert stream.getvalue().splitlines()[1:] == [
+        "Warnings (1)",
+        f"  {finding.summary}",
+        "    swap [F62]: /proc/swaps",
+        f"    -> {finding.remediation}",
+    ]
+
+
+def test_hierarchies_that_say_the_same_share_a_line() -> None:
+    assert (
+        "  /kubepods (cgroupfs): 5 directories, 3 with processes; in /sys/fs/cgroup/memory, /sys/fs/cgroup/pids\n"
+        in view(FULL)
+    )
+
+
+def test_the_table_shows_paths_of_pods_whole_and_of_containers_what_differs() -> None:
+    stream = io.StringIO()
+    render_translations(translations(but(pods=(pod(),))), stream)
+    uid = UID.replace("-", "_")
+    assert stream.getvalue().splitlines()[1:] == [
+        "1 pod, 2 containers: from -> to",
+        "  default/web-1",
+        f"    /kubepods/besteffort/pod{UID}",
+        f"    -> /kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{uid}.slice",
+        "    POD: 5a9db0c55a9d -> cri-containerd-5a9db0c55a9d.scope",
+        "    app: 33dff8e533df -> cri-containerd-33dff8e533df.scope",
+    ]
+
+
+def test_a_container_outside_its_pod_is_shown_with_its_whole_place() -> None:
+    whole = pod()
+    stray = replace(whole.containers[0], cgroups=(f"/system.slice/docker-{ID}.scope",))
+    stream = io.StringIO()
+    render_translations(translations(but(pods=(replace(whole, containers=(stray,)),))), stream)
+    assert f"app: /system.slice/docker-{ID[:12]}.scope -> cri-containerd-{ID[:12]}.scope" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (QUIET, "Next: cgmigrate plan -o plan.json"),
+        (switched(), "Next: cgmigrate verify proves it from two sides"),
+        (
+            but(DOCKER, node={"cgroup_mode": "legacy"}),
+            "Next: if you decide to move: cgmigrate plan -o plan.json; if not",
+        ),
+    ],
+)
+def test_the_next_command_follows_from_the_verdict(facts: Facts, expected: str) -> None:
+    assert view(facts).splitlines()[-1].startswith(expected)
+
+
+def test_a_daemon_that_runs_with_another_driver_stands_out() -> None:
+    facts = but(switched(), kubelet={"driver_running": driver("cgroupfs")})
+    assert "RUNS WITH cgroupfs" in view(facts)
+
+
+def test_a_driver_that_nothing_tells_is_shown_as_unknown() -> None:
+    facts = but(kubelet={"driver": Driver(value=None), "driver_running": Driver(value=None), "version": None})
+    assert re.search(r"kubelet +unknown +no source of it was found\n", view(facts))
+
+
+def test_elsewhere_than_on_a_terminal_there_is_no_colour_and_each_statement_is_one_line() -> None:
+    text = view(FULL)
+    assert "\x1b" not in text
+    summaries = [finding.summary for finding in audit(FULL).findings]
+    assert [each for each in summaries if f"  {each}\n" not in text] == []
+
+
+def test_on_a_terminal_text_is_coloured_and_wrapped_but_commands_are_not_broken() -> None:
+    text = view(FULL, Terminal(), width=60)
+    assert "\x1b[1;31mBlockers" in text
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert [line for line in lines if len(line) > 60 and not line.lstrip().startswith("-> ")] == []
+    drain = "    -> kubectl drain worker-1 --ignore-daemonsets"
+    assert drain in re.sub(r"\x1b\[[0-9;]*m", "", view(FULL, Terminal(), width=30)).splitlines()
+
+
+def test_no_color_keeps_a_terminal_free_of_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert re.findall(r"\x1b\[[0-9;]*3[0-7]", view(FULL, Terminal(), width=100)) == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("web-1", "web-1"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a\nb\r\tc", "a\\x0ab\\x0d\\x09c"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\u202egnp", "\\u202egnp"),
+        ("a\u200bb", "a\\u200bb"),
+        ("\udce9", "\\xe9"),
+        ("\U000e0041", "\\U000e0041"),
+        ("Überwachung", "Überwachung"),
+    ],
+)
+def test_what_is_unprintable_is_shown_as_an_escape(raw: str, shown: str) -> None:
+    assert plain(raw) == shown
+
+
+HOSTILE = "\x1b]0;owned\x07\n[bold red]x[/] :smile: \u202e\x9b2J\udcff"
+
+
+def test_hostile_names_reach_no_terminal_raw() -> None:
+    bad = replace(pod(HOSTILE), namespace=HOSTILE)
+    bad = replace(bad, containers=(replace(bad.containers[0], name=HOSTILE),))
+    facts = but(
+        FULL,
+        node={"hostname": HOSTILE, "os": HOSTILE, "kernel": HOSTILE},
+        kubelet={"driver": driver(HOSTILE, HOSTILE), "version": HOSTILE},
+        runtime={"cgroup_parent": HOSTILE, "version": HOSTILE, "shim": HOSTILE},
+        pods=(bad,),
+        cgroups={
+            "trees": (replace(tree("cgroupfs"), path=HOSTILE),),
+            "literal": (HOSTILE,),
+            "failed_units": (HOSTILE,),
+        },
+    )
+    text = view(facts)
+    assert [c for c in text if not c.isprintable() and c != "\n"] == []
+    assert "[bold red]x[/] :smile:" in text
+    # A newline of the node makes no line of its own.
+    assert [line for line in text.splitlines() if line.startswith("[bold red]")] == []
+
+
+@given(st.text())
+def test_whatever_the_text_what_is_shown_is_printable(text: str) -> None:
+    assert plain(text).isprintable()
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="\t"), max_size=60))
+def test_a_diff_keeps_its_lines_and_shows_nothing_raw(text: str) -> None:
+    stream = io.StringIO()
+    render_diff(text, stream)
+    assert stream.getvalue().split("\n")[:-1] == [plain(line) for line in text.removesuffix("\n").split("\n")]
+
+
+def test_a_diff_is_shown_line_by_line_with_its_tabs() -> None:
+    diff = "--- /etc/docker/daemon.json\n+++ /etc/docker/daemon.json\n@@ -1 +1 @@\n-\t{}\n+\t{ }\r\n"
+    plainly, coloured = io.StringIO(), Terminal()
+    render_diff(diff, plainly)
+    render_diff(diff, coloured, 80)
+    assert plainly.getvalue() == diff.replace("\r", "\\x0d")
+    assert "\x1b[32m+\t{ }" in coloured.getvalue()
+
+
+def test_a_stream_that_knows_only_ascii_is_written_without_an_error() -> None:
+    raw = io.BytesIO()
+    stream: TextIO = io.TextIOWrapper(raw, encoding="ascii")
+    render_audit(audit(but(node={"os": "Überwachung"})), stream)
+    stream.flush()
+    assert b"\\xdcberwachung" in raw.getvalue()
