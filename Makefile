@@ -10,8 +10,8 @@ STAMP := $(VENV)/.locked
 COMPILE = build/tools/bin/pip-compile -q --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-find-links --no-header --strip-extras --no-annotate
 
-# Two checks at a time: ruff and mypy are done before the tests are, and output stays whole.
-PARALLEL := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
+# Two checks at a time, each to its end, so that one run tells everything; output stays whole.
+PARALLEL := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo check test lint types pure docs bench lab-up lab-shell lab-down lock dist clean

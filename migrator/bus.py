@@ -22,7 +22,7 @@ _MANAGER_PATH = "/org/freedesktop/systemd1"
 _BUS = "org.freedesktop.DBus"
 _BUS_PATH = "/org/freedesktop/DBus"
 
-_CONNECT = 10.0  # seconds
+_CONNECT = 5.0  # seconds
 
 _AWAY = frozenset(
     f"{_BUS}.Error.{name}" for name in ("Disconnected", "NameHasNoOwner", "NoReply", "ServiceUnknown")

@@ -358,8 +358,11 @@ def _outside(before: list[str], *, mounts_only: bool = False) -> int:
         if leads or part in MOUNTS or (not mounts_only and _OUTSIDE.fullmatch(part)):
             cut = index + 1
     # `memory/kubepods` too: what the directory of a controller is relative to has no root of that name.
-    mounted = not cut or before[cut - 1] in MOUNTS or before[cut - 1] in {"", "."}
-    return cut + 1 if mounted and cut < len(before) and _CONTROLLER.fullmatch(before[cut]) else cut
+    if not cut or before[cut - 1] in MOUNTS or before[cut - 1] in {"", "."}:
+        cut += cut < len(before) and _CONTROLLER.fullmatch(before[cut]) is not None
+    while cut < len(before) and not before[cut]:
+        cut += 1
+    return cut
 
 
 def _translate_reserved(path: str, to: Driver) -> str:

@@ -115,7 +115,10 @@ def _rows(facts: Facts, pod: Pod, to: Driver) -> Iterator[Translation]:
 
 
 def _driver(pod: Pod, live: list[Container], root: str) -> Driver | None:
-    """Return in whose spelling a pod lives: as its processes say, else as its only directory does."""
+    """Return in whose spelling a pod lives: as its processes say, else as its only directory does.
+
+    A literal cgroup (F06) names the slice that the kubelet made for the pod.
+    """
     found = {place.driver for each in live for path in each.cgroups if (place := _place(path, root))}
     if len(found) == 1:
         return found.pop()
@@ -124,13 +127,13 @@ def _driver(pod: Pod, live: list[Container], root: str) -> Driver | None:
 
 def _place(path: str, root: str) -> Place | None:
     place = parse(path, root)
-    return place if place and place.pod_uid and not place.prefix and place.kind is not Kind.LITERAL else None
+    return place if place and place.pod_uid and not place.prefix else None
 
 
 def _own_path(path: str, container_id: str, root: str) -> str:
     """Return the container's own cgroup of a path that may lead deeper, into cgroups that it made itself."""
     place = _place(path, root)
-    if place and place.container_id == container_id:
+    if place and place.kind is not Kind.LITERAL and place.container_id == container_id:
         return path.removesuffix(place.tail) if place.tail else path
     # Elsewhere (a literal directory, docker's own parent) the first component with the id is the container's.
     found = re.match(rf".*?/[^/]*{re.escape(container_id)}[^/]*", path)

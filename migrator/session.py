@@ -173,7 +173,7 @@ def runtime_control(reader: Reader, kind: str, socket: str) -> RuntimeControl:
 
 
 def open_run(host: Host, name: str | None) -> Run:
-    """Return the named run, or the newest one that can go back (open, or committed).
+    """Return the named run, or the newest one that can go back (open, or committed); else the newest.
 
     Raises:
         UsageError: there is none.
@@ -182,9 +182,9 @@ def open_run(host: Host, name: str | None) -> Run:
     runs = Runs(host)
     alive = [run for run in runs.all() if run.state().status is not Status.ROLLED_BACK]
     if name is None:
-        if not alive:
+        if not runs.all():
             raise UsageError("no run to roll back on this node")
-        return alive[-1]
+        return (alive or runs.all())[-1]
     run = runs.get(name)
     newer = [each.name for each in alive if each.name > run.name]
     if newer and run in alive:

@@ -20,7 +20,7 @@ _TRIES = 7  # of a look, with waits of 0.1 s to 3.2 s between them; opencontaine
 _FIRST_WAIT = 0.05
 _LOOK = 30.0  # seconds for one answer; D-Bus' own default is 25
 _RELOAD = 90.0  # systemd reads every unit file of the node again
-_SLICE = 2.0  # seconds between looks at a job whose signal does not come
+_SLICE = 1.0  # seconds between looks at a job whose signal does not come
 
 _METHODS = {"start": "StartUnit", "stop": "StopUnit", "restart": "RestartUnit"}
 

@@ -176,14 +176,19 @@ class Translator:
     def _after_kubepods(self, rest: bytes | None) -> bytes:
         if rest is None or not _PLAIN.fullmatch(rest):
             raise _AnotherFormError
-        return self._token(b"/kubepods" + rest)[1:]
+        bare, mounted = self._token(b"/kubepods" + rest), self._token(b"/cgroup/kubepods" + rest)
+        if mounted != b"/cgroup" + bare:
+            raise _AnotherFormError  # `/kubepods/` alone is a path only below a mount point
+        return bare[1:]
 
     def _token(self, token: bytes | None) -> bytes:
         """Translate what stands between two boundaries, if it is a path."""
         token = token or b""
         if b"\\" in token:
-            if len(lines := _ESCAPED_SPACE.split(token)) > 1:
-                return b"".join(map(self._token, lines))
+            pieces = _ESCAPED_SPACE.split(token)
+            if len(pieces) > 1:
+                pieces[::2] = map(self._token, pieces[::2])
+                return b"".join(pieces)
             plain = token.replace(b"\\/", b"/")
             if plain != token:
                 all_escaped = plain.count(b"/") == token.count(b"\\/")

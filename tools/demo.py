@@ -18,7 +18,7 @@ from pathlib import Path
 from migrator.journal import STATE
 
 ROOT = Path(__file__).resolve().parent.parent
-IMAGE = ROOT / "tests" / "nodes" / "docker-1.20" / "root"
+IMAGE = ROOT / "tests" / "nodes" / "docker-20.10-kubelet-1.20" / "root"
 CGMIGRATE = Path(sys.executable).parent / "cgmigrate"
 
 Manifest = dict[str, tuple[int, int, int, str]]

@@ -29,6 +29,7 @@ __all__ = [
     "plural",
     "pod_label",
     "runtime_service",
+    "settled_driver",
     "version",
     "where",
 ]
@@ -74,9 +75,18 @@ def kubelet_driver(facts: Facts) -> str | None:
     return deciding.value
 
 
+def settled_driver(facts: Facts) -> str | None:
+    """Return the driver that both sides are configured for and, as far as is known, run with; None in any mixture."""
+    kubelet, runtime = kubelet_driver(facts), facts.runtime.driver.value
+    running = {facts.runtime.driver_reported.value}
+    if facts.kubelet.decides != "runtime":
+        running.add(facts.kubelet.driver_running.value)
+    return runtime if kubelet == runtime and running <= {runtime, None} else None
+
+
 def is_switched(facts: Facts) -> bool:
-    """Tell whether both sides are configured for systemd already, so that nothing of the node will move."""
-    return kubelet_driver(facts) == SYSTEMD and facts.runtime.driver.value == SYSTEMD
+    """Tell whether the node is on systemd already, so that nothing of it will move."""
+    return settled_driver(facts) == SYSTEMD
 
 
 def other(driver: str) -> str:

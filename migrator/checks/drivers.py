@@ -19,7 +19,8 @@ from migrator.checks.base import (
     version,
     where,
 )
-from migrator.facts.model import Driver, Facts
+from migrator.checks.services import is_configuration
+from migrator.facts.model import Driver, Facts, Unit
 from migrator.findings import Finding
 
 FLAG_KINDS = frozenset({"env-file", "unit", "unit-drop-in"})
@@ -73,7 +74,8 @@ def driver_unknown(facts: Facts) -> Iterator[Finding]:
                 subject=name,
                 summary=f"the cgroup driver of {name} is not known",
                 detail=_reasons(facts, "kubelet" if name == "kubelet" else "runtime"),
-                remediation="make the sources named in the detail readable, then run `cgmigrate audit` again",
+                remediation="make the sources named in the detail readable, or state the driver in a file, "
+                "then run `cgmigrate audit` again",
             )
         elif driver.value not in (CGROUPFS, SYSTEMD):
             yield Finding(
@@ -88,8 +90,24 @@ def driver_unknown(facts: Facts) -> Iterator[Finding]:
 
 
 def _reasons(facts: Facts, part: str) -> str:
-    reasons = [f"{each.subject}: {each.reason}" for each in facts.unknowns if each.subject.startswith(part)]
+    """Return why a side's driver is not known: its own unknown facts, and files that are not surely the other side's."""
+    of_other = _files(facts, "runtime" if part == "kubelet" else "kubelet")
+    reasons = [
+        f"{each.subject}: {each.reason}"
+        for each in facts.unknowns
+        if each.subject.startswith(part) or (is_configuration(each) and each.subject not in of_other)
+    ]
     return "; ".join(reasons) or "No source of it was found."
+
+
+def _files(facts: Facts, part: str) -> set[str]:
+    if part == "kubelet":
+        units: tuple[Unit, ...] = (facts.kubelet.unit,) if facts.kubelet.unit else ()
+        own = {facts.kubelet.config_file}
+    else:
+        units = facts.runtime.units
+        own = {facts.runtime.config_file, *facts.runtime.imports}
+    return own.union(*({unit.fragment, *unit.drop_ins} for unit in units))
 
 
 def running_driver_differs(facts: Facts) -> Iterator[Finding]:

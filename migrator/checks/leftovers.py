@@ -13,27 +13,31 @@ from migrator.checks.base import (
     Check,
     command,
     is_switched,
-    kubelet_driver,
     other,
     plural,
     pod_label,
+    settled_driver,
 )
 from migrator.facts.model import Container, Facts, Pod, Tree
 from migrator.findings import Finding
+from migrator.plan_table import SANDBOX
 
 
 def literal_cgroups(facts: Facts) -> Iterator[Finding]:
     """Find cgroups that are literally named like runc's slice:prefix:name."""
-    found = facts.cgroups.literal
+    # On cgroup v1 the same name stands in every hierarchy.
+    found = {path.rpartition("/")[2]: path for path in reversed(facts.cgroups.literal)}
     if found:
+        first = next(reversed(found.values()))
         yield Finding(
             id="literal-cgroups",
             severity=WARNING,
-            subject=found[0],
+            subject=first,
             summary=f"{plural(len(found), 'container')} in a literal `...slice:cri-containerd:<id>` cgroup, "
             "outside the limits of the pod",
             detail="The kubelet spoke systemd while this handler of containerd was on cgroupfs. A later correction "
-            "does not move such containers; only making their pods anew does. All: " + ", ".join(found),
+            "does not move such containers; only making their pods anew does. All: "
+            + ", ".join(sorted(found)),
             remediation="set SystemdCgroup = true on that handler, restart containerd, then delete the pods",
             reference="F06",
         )
@@ -41,7 +45,7 @@ def literal_cgroups(facts: Facts) -> Iterator[Finding]:
 
 def stale_target_tree(facts: Facts) -> Iterator[Finding]:
     """Find a kubepods.slice tree or kubepods units on a node that uses cgroupfs."""
-    if kubelet_driver(facts) != CGROUPFS:
+    if settled_driver(facts) != CGROUPFS:
         return
     trees, units = _trees(facts, SYSTEMD), facts.cgroups.kubepods_units
     if not trees and not units:
@@ -57,7 +61,7 @@ def stale_target_tree(facts: Facts) -> Iterator[Finding]:
         + _where(trees)
         + (f" Units: {', '.join(units)}." if units else ""),
         # v1 controller directories outlive the units, hence the second half: lab, 6.5.
-        remediation="systemctl stop 'kubepods*.slice'" + "".join(f"; {_rmdir(each)}" for each in trees),
+        remediation="systemctl stop 'kubepods*.slice'" + (f"; {_rmdir(trees)}" if trees else ""),
         reference="F22",
     )
 
@@ -75,14 +79,14 @@ def old_tree_left(facts: Facts) -> Iterator[Finding]:
         summary="the old tree of cgroupfs is still there beside kubepods.slice"
         + (f", with processes in {plural(populated, 'directory')}" if populated else ", empty"),
         detail="The kubelet never looks at it again, and it keeps its share of the CPU. " + _where(trees),
-        remediation="; ".join(_rmdir(each) for each in trees),
+        remediation=_rmdir(trees),
         reference="F30" if populated else "F26",
     )
 
 
 def old_containers_left(facts: Facts) -> Iterator[Finding]:
     """Find containers that hold the cgroup parent of the other driver."""
-    driver = kubelet_driver(facts)
+    driver = settled_driver(facts)
     if driver not in (CGROUPFS, SYSTEMD):
         return
     found = [
@@ -99,10 +103,7 @@ def old_containers_left(facts: Facts) -> Iterator[Finding]:
             summary=f"{plural(len(found), 'container')} stored the cgroup parent of the {other(driver)} driver "
             "and cannot be started again",
             detail="All: " + ", ".join(f"{_label(pod, each)} ({each.cgroup_parent})" for pod, each in found),
-            remediation=command(
-                *(("docker", "rm", "-f") if facts.runtime.kind == "docker" else ("crictl", "rm", "-f")),
-                *(each.id[:12] for _, each in found),
-            ),
+            remediation=_removal(facts.runtime.kind, [each for _, each in found]),
             reference="F08",
         )
 
@@ -129,7 +130,7 @@ def spelling(parent: str) -> str:
 
 
 def _label(pod: Pod, container: Container) -> str:
-    return f"{pod_label(pod)}/{container.name or container.id[:12]}"
+    return f"{pod_label(pod)}/{container.name or (SANDBOX if container.sandbox else container.id[:12])}"
 
 
 def _trees(facts: Facts, driver: str) -> list[Tree]:
@@ -143,9 +144,22 @@ def _where(trees: list[Tree]) -> str:
     ) + ("." if trees else "")
 
 
-def _rmdir(tree: Tree) -> str:
+def _rmdir(trees: list[Tree]) -> str:
     # Plain rmdir, depth first: it cannot remove what lives.
-    return command("find", tree.mount + tree.path, "-depth", "-type", "d") + r" -exec rmdir {} \;"
+    paths = [each.mount + each.path for each in trees]
+    return command("find", *paths, "-depth", "-type", "d") + r" -exec rmdir {} \;"
+
+
+def _removal(runtime: str, containers: list[Container]) -> str:
+    """Return the command that removes containers; of a CRI runtime a sandbox takes its containers along."""
+    sandboxes = [each for each in containers if each.sandbox]
+    if runtime == "docker":
+        words, these = ("docker", "rm", "-f"), containers
+    elif sandboxes:
+        words, these = ("crictl", "rmp", "-f"), sandboxes
+    else:
+        words, these = ("crictl", "rm", "-f"), containers
+    return command(*words, *(each.id[:12] for each in these))
 
 
 CHECKS = (

@@ -109,7 +109,7 @@ RULES = (
     ),
     Rule(
         Verdict.MIGRATE,
-        lambda facts, _: is_switched(facts),
+        lambda facts, _: _drivers(facts) == {SYSTEMD},
         "both sides are configured for systemd, but the switch was not finished: the findings name what is left",
     ),
     Rule(

@@ -36,6 +36,10 @@ class DaemonConfig:
     live_restore: bool | None = None
     data: Mapping[str, object] = field(default_factory=dict)
     """The whole document, credentials included: never print it."""
+    is_blank: bool = False
+    """A file is there and holds nothing; Docker 20.10 does not start on it (F16)."""
+    has_byte_order_mark: bool = False
+    """Docker 20.10 does not start on it."""
 
 
 def driver_of_exec_opts(options: Sequence[str]) -> str | None:
@@ -48,14 +52,15 @@ def driver_of_exec_opts(options: Sequence[str]) -> str | None:
 
 
 def read(text: bytes | None) -> DaemonConfig:
-    """Return what a daemon.json says; a missing or blank file says nothing, as for dockerd.
+    """Return what a daemon.json says; a missing or blank file says nothing.
 
     Raises:
         ConfigSyntaxError: dockerd would not start on this file, or what it says is ambiguous.
     """
     document = _document(text)
+    has_mark = (text or b"").startswith(BOM.encode())
     if document is None:
-        return DaemonConfig()
+        return DaemonConfig(is_blank=text is not None, has_byte_order_mark=has_mark)
     options = _exec_opts(document)
     member = document.member("exec-opts")
     driver = driver_of_exec_opts(options) if options is not None else None
@@ -66,6 +71,7 @@ def read(text: bytes | None) -> DaemonConfig:
         exec_opts=options,
         live_restore=_boolean(document, "live-restore"),
         data=document.data,
+        has_byte_order_mark=has_mark,
     )
 
 

@@ -89,7 +89,7 @@ def parse_env_file(text: bytes, path: str = "") -> tuple[Assignment, ...]:
     """Return the assignments of an environment file, in order; a later one of the same name wins.
 
     Rules: systemd.exec(5), `EnvironmentFile=`. Lines without `=` and names that are none (`export A`) are ignored, as
-    systemd does.
+    systemd does. A comment ends with its line (systemd 254 and later; before, a backslash carried it on).
 
     Raises:
         ConfigSyntaxError: a quote that is never closed.

@@ -38,6 +38,7 @@ _HEADER_PART = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^.\s\"']+")
 _REMARK = re.compile(r"[\"']?[ \t]+#(?P<remark>[^\n]*)")
 _JSON_LITERAL = re.compile(r"[-+.\w]+(?=\s*(?:[,}\]]|$))", re.MULTILINE)
 _BRACKETS = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^'\n]*'|(?<=[\s,\[{])#[^\n]*|[\[\]{}]", re.DOTALL)
+_CLOSING = re.compile(r"[\]}]")
 _SHELL_WORD = {
     "": re.compile(r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s"'\\])+""", re.DOTALL),
     '"': re.compile(r"""(?:'[^'"]*'|\\.|[^\s"'\\])+""", re.DOTALL),
@@ -157,8 +158,9 @@ def _by_key(text: str) -> list[Span]:
         if section or in_table or _is_secret(words):
             span = _value(text, found)
             spans.append(span)
-            position = max(position, span[1])
-            if remark := _REMARK.match(text, position):
+            if text[position : position + 1] in {'"', "'", "[", "{"}:
+                position = max(position, span[1])
+            if remark := _REMARK.match(text, span[1]):
                 spans.append(remark.span("remark"))
                 position = remark.end()
     return spans
@@ -261,6 +263,10 @@ def _rest(text: str, key: re.Match[str], start: int) -> int:
     if ":" not in key["separator"]:
         return end
     column = key.start() - line_start(text, key.start())
+    before = text[key.start() - column : key.start()]
+    if before.count("{") + before.count("[") > before.count("}") + before.count("]"):
+        closing = _CLOSING.search(text, start)
+        return max(end, closing.start() if closing else len(text))
     is_open = not text[start:end].strip()
     while end < len(text):
         line = text[end : line_end(text, end)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from migrator.cgroups import Driver
 from migrator.configs.flags import Assignment, blanked, parse_env_file, replace_values
 from migrator.configs.text import Edited, decode_any
-from migrator.configs.unittext import Setting, unit_settings, unquoted
+from migrator.configs.unittext import Setting, split_commands, unit_settings, unquoted
 from migrator.configs.words import (
     KUBELET_DRIVER,
     Char,
@@ -233,19 +233,12 @@ def _expanded(word: Word, variables: Mapping[str, Assignment]) -> Iterator[Word]
 
 def _commands(setting: Setting) -> list[Command]:
     commands: list[Command] = []
-    words: list[Word] = []
-    for word in [*unquoted(setting), None]:
-        if word is not None and not (
-            word.text == ";" and len(word.chars) and word.chars[0].end - word.chars[0].start == 1
-        ):
-            words.append(word)
-        elif words:
-            first = words[0].text
-            prefix = first[: len(first) - len(first.lstrip(_PREFIXES))]
-            program = Word(words[0].chars[len(prefix) :], words[0].origin)
-            arguments = words[2:] if "@" in prefix else words[1:]
-            commands.append(Command((program, *arguments), ":" not in prefix, program.origin))
-            words = []
+    for words in split_commands(setting):
+        first = words[0].text
+        prefix = first[: len(first) - len(first.lstrip(_PREFIXES))]
+        program = Word(words[0].chars[len(prefix) :], words[0].origin)
+        arguments = words[2:] if "@" in prefix else words[1:]
+        commands.append(Command((program, *arguments), ":" not in prefix, program.origin))
     return commands
 
 

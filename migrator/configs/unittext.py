@@ -100,6 +100,25 @@ def _stripped(chars: Sequence[Char]) -> tuple[Char, ...]:
     return tuple(chars[start:end])
 
 
+def split_commands(setting: Setting) -> list[list[Word]]:
+    """Return the words of every command of a setting; a bare `;` between blanks parts two commands.
+
+    Raises:
+        ConfigSyntaxError: see `unquoted`.
+    """
+    chars = setting.chars
+    commands: list[list[Word]] = [[]]
+    position = 0
+    while (found := _next_word(chars, position)) is not None:
+        word, position = found
+        raw = chars[position - 1]
+        if word.text == ";" and len(word.chars) == 1 and word.chars[0] is raw:
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return [command for command in commands if command]
+
+
 def unquoted(setting: Setting) -> list[Word]:
     """Split a value at blanks, with quotes, C escapes and `%%`; other specifiers stay as written.
 
@@ -107,57 +126,68 @@ def unquoted(setting: Setting) -> list[Word]:
         ConfigSyntaxError: a quote that is never closed.
     """
     words: list[Word] = []
-    current: list[Char] = []
-    opening: Char | None = None
-    started = False
     position = 0
-    chars = setting.chars
-    while position < len(chars):
-        char = chars[position]
-        position += 1
-        if char.text == "\\":
-            decoded, length = _escape(chars, position)
-            end = chars[position + length - 1].end if length else char.end
-            current.append(Char(decoded, char.start, end, char.origin))
-            position += length
-            started = True
-        elif char.text == "%" and position < len(chars) and chars[position].text == "%":
-            current.append(Char("%", char.start, chars[position].end, char.origin))
-            position += 1
-        elif opening is not None:
-            if char.text == opening.text:
-                opening = None
-            else:
-                current.append(char)
-        elif char.text in "\"'":
-            opening, started = char, True
-        elif char.text in _BLANKS:
-            if started or current:
-                words.append(Word(tuple(current), (current or [char])[0].origin))
-            current, started = [], False
-        else:
-            current.append(char)
-    if opening is not None:
-        raise ConfigSyntaxError(f"the quote {opening.text} is never closed", line=opening.origin.line)
-    if started or current:
-        words.append(Word(tuple(current), (current or list(chars))[0].origin))
+    while (found := _next_word(setting.chars, position)) is not None:
+        words.append(found[0])
+        position = found[1]
     return words
 
 
-def _escape(chars: Sequence[Char], position: int) -> tuple[str, int]:
-    """Return what an escape stands for, and how many characters after the backslash belong to it.
+def _next_word(chars: Sequence[Char], position: int) -> tuple[Word, int] | None:
+    """Return the word that follows a position, and the position after it."""
+    while position < len(chars) and chars[position].text in _BLANKS:
+        position += 1
+    if position == len(chars):
+        return None
+    first = chars[position]
+    decoded: list[Char] = []
+    opening: Char | None = None
+    if _is_escaped_semicolon(chars, position):
+        return Word(
+            (Char(";", first.start, chars[position + 1].end, first.origin),), first.origin
+        ), position + 2
+    while position < len(chars) and (opening is not None or chars[position].text not in _BLANKS):
+        char = chars[position]
+        length = 1
+        if char.text == "\\":
+            spelled, length = _escape(chars, position)
+            decoded += spelled
+        elif char.text == "%" and position + 1 < len(chars) and chars[position + 1].text == "%":
+            decoded.append(Char("%", char.start, chars[position + 1].end, char.origin))
+            length = 2
+        elif opening is not None and char.text == opening.text:
+            opening = None
+        elif opening is None and char.text in "\"'":
+            opening = char
+        else:
+            decoded.append(char)
+        position += length
+    if opening is not None:
+        raise ConfigSyntaxError(f"the quote {opening.text} is never closed", line=opening.origin.line)
+    return Word(tuple(decoded), (decoded or [first])[0].origin), position
 
-    An unknown one stands for itself, as systemd has it after a warning.
+
+def _is_escaped_semicolon(chars: Sequence[Char], position: int) -> bool:
+    """Is this word a backslash and a semicolon, which parts no commands?"""
+    after = "".join(char.text for char in chars[position : position + 3])
+    return after[:2] == "\\;" and (len(after) == 2 or after[2] in _BLANKS)
+
+
+def _escape(chars: Sequence[Char], position: int) -> tuple[list[Char], int]:
+    """Decode the escape at a backslash, and say how many characters it takes.
+
+    An unknown one stands for itself, both characters of it, as systemd has it after a warning.
     """
-    rest = "".join(char.text for char in chars[position : position + 9])
+    backslash = chars[position]
+    rest = "".join(char.text for char in chars[position + 1 : position + 10])
+    text, length = "", 0
     if rest[:1] in _ESCAPES:
-        return _ESCAPES[rest[0]], 1
-    if rest[:1] == ";":
-        return ";", 1
-    found = _NUMERIC_ESCAPE.match(rest)
-    if found:
+        text, length = _ESCAPES[rest[0]], 1
+    elif found := _NUMERIC_ESCAPE.match(rest):
         digits = found[0].lstrip("xuU")
         code = int(digits, 8 if digits == found[0] else 16)
         if 0 < code < 0x110000 and not 0xD800 <= code < 0xE000:
-            return chr(code), len(found[0])
-    return "\\", 0
+            text, length = chr(code), len(found[0])
+    if not text:
+        return list(chars[position : position + 2]), len(chars[position : position + 2])
+    return [Char(text, backslash.start, chars[position + length].end, backslash.origin)], length + 1

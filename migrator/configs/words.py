@@ -152,7 +152,7 @@ def value_splice(text: str, found: FlagValue, new: str, path_in_file: str) -> Sp
 def split_words(chars: Sequence[Char]) -> tuple[Word, ...]:
     """Split a variable's value as systemd does for `$NAME` in `ExecStart=`: at blanks, with quotes and backslashes.
 
-    An open quote goes to the end of the value, as in systemd (`EXTRACT_RELAX`).
+    As in systemd (`EXTRACT_RELAX`), an open quote goes to the end of the value, and a backslash there is dropped.
     """
     words: list[Word] = []
     current: list[Char] = []
@@ -162,8 +162,8 @@ def split_words(chars: Sequence[Char]) -> tuple[Word, ...]:
     while position < len(chars):
         char = chars[position]
         position += 1
-        if char.text == "\\" and position < len(chars):
-            current.append(chars[position])
+        if char.text == "\\":
+            current += chars[position : position + 1]
             position += 1
             started = True
         elif quote:

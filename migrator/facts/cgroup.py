@@ -19,6 +19,7 @@ from migrator.host import Reader
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_UID = "0" * 32
 _SLICE_DROP_INS = re.compile(r"(?:(?:.+-)?kubepods(?:-.*)?\.)?slice\.d")
 
 
@@ -43,9 +44,10 @@ class _Count:
     """One kubepods tree while it is counted."""
 
     driver: cgroups.Driver
-    root: str
     path: str
     below: str
+    pods: tuple[tuple[str, str, str], ...]
+    """QoS class, and what stands before and after the uid in the path of its pods."""
     directories: int = 0
     populated: int = 0
 
@@ -77,7 +79,7 @@ def walk(top: str) -> Iterator[tuple[str, bool]]:
                     below = f"{path}/{entry.name}"
                     try:
                         leaf = counted and entry.stat(follow_symlinks=False).st_nlink == 2
-                    except FileNotFoundError:
+                    except OSError:
                         continue
                     if not leaf:
                         todo.append(below)
@@ -100,7 +102,6 @@ def survey(look: Look, hierarchies: Iterable[Hierarchy], cgroup_root: str = "") 
     literal: list[str] = []
     drivers: dict[str, set[str]] = {}
     classes: dict[str, str] = {}
-    seen: set[str] = set()
     for hierarchy in hierarchies:
         counts = _roots(look, cgroup_root)
         for path, populated in walk(_real(look, hierarchy.mount)):
@@ -113,13 +114,14 @@ def survey(look: Look, hierarchies: Iterable[Hierarchy], cgroup_root: str = "") 
                 continue
             count.directories += 1
             count.populated += populated
-            # A pod stands under the same path in every hierarchy, so each path is parsed once.
-            if path.rfind("pod") > path.rfind("/") and path not in seen:
-                seen.add(path)
-                place = cgroups.parse(path, count.root)
-                if place and place.kind is cgroups.Kind.POD and place.pod_uid and place.qos:
-                    drivers.setdefault(place.pod_uid, set()).add(place.driver.value)
-                    classes[place.pod_uid] = place.qos.value
+            for qos, before, after in count.pods:
+                if path.startswith(before) and path.endswith(after):
+                    uid = path[len(before) : len(path) - len(after)]
+                    if uid and "/" not in uid:
+                        uid = uid.replace("_", "-")
+                        drivers.setdefault(uid, set()).add(count.driver.value)
+                        classes[uid] = qos
+                    break
         trees += (
             Tree(
                 driver=each.driver.value,
@@ -160,15 +162,26 @@ def _roots(look: Look, cgroup_root: str) -> list[_Count]:
     """Return the places of the kubelet's tree: at its configured root, and at the top, in both spellings."""
     found: dict[str, _Count] = {}
     for root in dict.fromkeys((cgroup_root or "/", "/")):
-        try:
-            name = cgroups.from_cgroupfs(f"{root}/{cgroups.KUBEPODS}")
-            paths = {cgroups.Driver.CGROUPFS: name.to_cgroupfs(), cgroups.Driver.SYSTEMD: name.to_systemd()}
-        except cgroups.CgroupNameError as error:
-            look.unknown("kubelet.cgroup_root", error)
-            continue
-        for driver, path in paths.items():
-            found.setdefault(path, _Count(driver, root, path, f"{path}/"))
+        for driver in cgroups.Driver:
+            try:
+                path = _kubepods(root, driver)
+                pods = tuple(_pod_pattern(qos, driver, root) for qos in cgroups.QoS)
+            except cgroups.CgroupNameError as error:
+                look.unknown("kubelet.cgroup_root", error)
+            else:
+                found.setdefault(path, _Count(driver, path, f"{path}/", pods))
     return list(found.values())
+
+
+def _kubepods(root: str, driver: cgroups.Driver) -> str:
+    name = cgroups.from_cgroupfs(f"{root}/{cgroups.KUBEPODS}")
+    return name.to_systemd() if driver is cgroups.Driver.SYSTEMD else name.to_cgroupfs()
+
+
+def _pod_pattern(qos: cgroups.QoS, driver: cgroups.Driver, root: str) -> tuple[str, str, str]:
+    """Return the class, and the text around a pod's uid in its path: a walk meets thousands, too many to parse each."""
+    before, _, after = cgroups.pod_slice(_UID, qos, driver, cgroup_root=root).rpartition(_UID)
+    return qos.value, before, after
 
 
 def _real(look: Look, mount: str) -> str:

@@ -61,6 +61,11 @@ def settle_driver(look: Look, found: KubeletLook, runtime: RuntimeLook) -> Kubel
     It asks once, at its start: what a runtime says that was started later tells nothing of the running kubelet.
     """
     kubelet = found.kubelet
+    if found.asks_runtime and runtime.containers is None and runtime.told is None:
+        look.unknown(
+            "kubelet.decides",
+            "this kubelet takes the driver from a runtime that tells it, and it could not be asked",
+        )
     if not found.asks_runtime or runtime.told is None:
         return kubelet
     answer = Source(kind="runtime", value=runtime.told, path=runtime.runtime.socket)

@@ -101,6 +101,8 @@ def read_command(look: Look, unit: Unit) -> tuple[Word, ...]:
     From its files on disk, environment files included; empty when it has none. What cannot be read or parsed is noted,
     and left out.
     """
+    if unit.load_state == "masked":
+        return ()
     texts = []
     for path in (unit.fragment, *unit.drop_ins):
         data = look.read(path) if path else None

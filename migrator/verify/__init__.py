@@ -49,7 +49,8 @@ __all__ = [
 SETTLE = 10.0
 """Seconds that containers are watched by default; a restart loop of failure F07 takes minutes, give more for that."""
 
-_AGAIN = 1.0  # seconds between two looks at a node on which something moved
+_LOOKS = 3
+_AGAIN = 1.0  # seconds between two looks at a node on which something moves
 
 
 def verify(
@@ -71,8 +72,8 @@ def verify(
         reload: the caller had systemd reload its units before; noted in the result.
         progress: told what is looked at.
 
-    A pod that comes or goes between the looks of two witnesses looks like a contradiction, so what one look finds is
-    only reported when the next one finds it too.
+    A pod that comes or goes between the looks of two witnesses seems to be a contradiction, so a look that finds one is
+    repeated, twice at most: one look in which everything agrees is the proof.
 
     Raises:
         UsageError: `reader` is an image: nothing lives there.
@@ -85,12 +86,13 @@ def verify(
     if settle > 0:
         progress(f"watching the containers for {settle:g} s")
         time.sleep(settle)
-    verification = judge(look(reader, expected, before, progress), expected, table, settle, reload=reload)
-    if verification.ok:
-        return verification
-    time.sleep(_AGAIN)
-    again = judge(look(reader, expected, before, progress), expected, table, settle, reload=reload)
-    return _both(verification, again)
+    looks = 0
+    while True:
+        verification = judge(look(reader, expected, before, progress), expected, table, settle, reload=reload)
+        looks += 1
+        if verification.ok or looks == _LOOKS:
+            return verification
+        time.sleep(_AGAIN)
 
 
 def look(
@@ -135,7 +137,7 @@ def look(
         manifests=manifests,
         before=before or {},
         unread=unread,
-        silent=(*silent, *_unheard(facts)),
+        silent=tuple(silent),
     )
 
 
@@ -190,23 +192,6 @@ def _facts(reader: Reader, progress: Callable[[str], None]) -> Facts:
     return facts
 
 
-def _both(first: Verification, second: Verification) -> Verification:
-    """Return the second look with only the blockers that the first one found too; the rest passed by."""
-    seen = {(finding.id, finding.subject) for finding in first.findings}
-    findings = tuple(
-        finding
-        for finding in second.findings
-        if finding.severity is not Severity.BLOCKER or (finding.id, finding.subject) in seen
-    )
-    return Verification(
-        expected=second.expected,
-        reloaded=second.reloaded,
-        settle=second.settle,
-        checks=second.checks,
-        findings=findings,
-    )
-
-
 def _sorted(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     weight = list(Severity)
     order = list(RULES)
@@ -232,18 +217,3 @@ def _health(facts: Facts) -> str:
     if facts.kubelet.unit and facts.kubelet.unit.active_state != "active":
         return f"{facts.kubelet.unit.name} is {facts.kubelet.unit.active_state or 'not loaded'}"
     return ask_health(facts.kubelet.healthz) if facts.kubelet.healthz else ""
-
-
-def _unheard(facts: Facts) -> list[tuple[str, str]]:
-    """Return what facts could not be had without which pods would be missing from the judgement."""
-    needed = [
-        unknown
-        for unknown in facts.unknowns
-        if unknown.subject.startswith(("runtime.containers", "node.hier"))
-    ]
-    found = [(unknown.subject, unknown.reason) for unknown in needed]
-    if facts.node.uid != 0:
-        found.append(("cgroupfs", "only root may read every process and cgroup"))
-    if not facts.node.hierarchies:
-        found.append(("cgroupfs", "no cgroup hierarchy is mounted"))
-    return found

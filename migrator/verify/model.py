@@ -116,6 +116,7 @@ class Ledger:
         place: str = "",
         *,
         said: tuple[str, str] = ("", ""),
+        subject: str = "",
         summary: str = "",
         detail: str = "",
         remediation: str = "",
@@ -123,7 +124,7 @@ class Ledger:
         """Note one comparison; when it does not hold, the finding of `rule` too."""
         self.note(ok, name, place, said)
         if not ok:
-            self.find(rule, place or name, summary, detail, remediation)
+            self.find(rule, subject or place or name, summary, detail, remediation)
 
     def note(self, ok: bool, name: str, place: str = "", said: tuple[str, str] = ("", "")) -> None:
         """Note one comparison alone; a finding speaks of several."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from migrator.cgroups import Driver
 from migrator.checks.base import command, kubelet_unit, plural, runtime_service, where
 from migrator.facts.model import Container, Facts, Pod, Tree
@@ -14,7 +16,7 @@ _SLACK = 1.0  # seconds: a process' start is known in clock ticks, a file's time
 
 def check_node(ledger: Ledger) -> None:
     """Hold the node to every rule that is not about one living pod."""
-    for who, why in ledger.evidence.silent:
+    for who, why in (*ledger.evidence.silent, *_unheard(ledger.evidence.facts)):
         ledger.find(
             "verify-incomplete",
             who,
@@ -30,39 +32,49 @@ def check_node(ledger: Ledger) -> None:
     _containers(ledger)
 
 
+def _unheard(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yield who did not tell a fact without which something lives on the node that is not judged, and why."""
+    for unknown in facts.unknowns:
+        if unknown.subject in {"runtime.containers", "runtime.kind"}:
+            yield unknown.subject, unknown.reason
+    for unit in facts.runtime.units:
+        if unit.name.endswith(".service") and unit.active_state not in {"active", ""}:
+            yield unit.name, f"it is {unit.active_state}"
+    if facts.node.uid != 0:
+        yield "cgroupfs", "only root may read every process and cgroup"
+    if not facts.node.hierarchies:
+        yield "cgroupfs", "no cgroup hierarchy is mounted"
+
+
 def _drivers(ledger: Ledger) -> None:
     facts, expected = ledger.evidence.facts, ledger.expected
     restart = command("systemctl", "restart", runtime_service(facts), kubelet_unit(facts))
-    kubelet = facts.kubelet.driver if facts.kubelet.decides == "kubelet" else facts.runtime.driver
+    kubelet, runtime = facts.kubelet, facts.runtime
+    # What a running daemon does not say is no contradiction: containerd before 2.0 has no RuntimeConfig, and a kubelet
+    # that asked it (F09) keeps the answer to itself. A kubelet older than its files is another finding.
+    running = kubelet.driver_running if kubelet.argv else DriverFact(value=None)
+    reported = runtime.driver_reported
     sides = (
-        ("verify-kubelet-driver", "kubelet configured driver", kubelet, True),
-        # With CRI deciding, the running kubelet's driver is what the runtime answered (F09), held below.
-        (
-            "verify-kubelet-driver",
-            "kubelet running driver",
-            facts.kubelet.driver_running,
-            bool(facts.kubelet.argv) and facts.kubelet.decides == "kubelet",
-        ),
-        ("verify-runtime-driver", f"{facts.runtime.kind} configured driver", facts.runtime.driver, True),
-        # containerd before 2.0 has no RuntimeConfig: what it does not say is no contradiction.
-        (
-            "verify-runtime-driver",
-            f"{facts.runtime.kind} reported driver",
-            facts.runtime.driver_reported,
-            facts.runtime.driver_reported.value is not None,
-        ),
+        ("verify-kubelet-driver", "kubelet configured driver", kubelet.driver, kubelet.config_file),
+        ("verify-kubelet-driver", "kubelet running driver", running, ""),
+        ("verify-runtime-driver", f"{runtime.kind} configured driver", runtime.driver, runtime.config_file),
+        ("verify-runtime-driver", f"{runtime.kind} reported driver", reported, ""),
     )
-    for rule, name, driver, stated in sides:
-        if stated:
-            ledger.hold(
-                rule,
-                driver.value == expected,
-                f"{name}: {driver.value or 'unknown'}",
-                where(driver.decided_by),
-                summary=f"{name} is {driver.value or 'unknown'}, not {expected}",
-                detail=_chain(driver),
-                remediation=f"set {expected} in {where(driver.decided_by)}, then {restart}",
-            )
+    for rule, name, driver, file in sides:
+        if driver.value is None and not file:
+            continue
+        place = where(driver.decided_by)
+        ledger.hold(
+            rule,
+            driver.value == expected,
+            f"{name}: {driver.value or 'unknown'}",
+            place,
+            summary=f"{name} is {driver.value or 'unknown'}, not {expected}",
+            detail=_chain(driver),
+            remediation=f"set {expected} in {place if place.startswith('/') else file}, then {restart}"
+            if file
+            else restart,
+        )
     for handler in facts.runtime.handlers:
         if handler.is_default or not handler.runtime_type.startswith("io.containerd.runc"):
             continue
@@ -188,26 +200,26 @@ def _units(ledger: Ledger) -> None:
         "verify-failed-unit",
         not failed,
         "no failed slice or scope",
-        ", ".join(failed),
         said=("", ", ".join(failed) or "none"),
+        subject="systemd",
         summary=f"{plural(len(failed), 'unit')} of Kubernetes failed: a container of that name would not be placed in it",
         remediation=command("systemctl", "reset-failed", *failed) if failed else "",
     )
     if ledger.expected is Driver.CGROUPFS:
-        ids = [container.id for pod in evidence.facts.pods for container in pod.containers]
+        ids = {container.id for pod in evidence.facts.pods for container in pod.containers}
         old = sorted(
             unit
             for unit, state in states.items()
             # A look at a unit by its name loads it, inactive, for a moment: that is no unit of anybody's.
             if state != "inactive"
-            and (unit.endswith(".slice") or any(unit.endswith(f"-{id_}.scope") for id_ in ids))
+            and (unit.endswith(".slice") or unit.removesuffix(".scope").rpartition("-")[2] in ids)
         )
         ledger.hold(
             "verify-old-unit",
             not old,
             "no unit of Kubernetes",
-            ", ".join(old),
             said=("", ", ".join(old) or "none"),
+            subject="systemd",
             summary=f"{plural(len(old), 'unit')} of Kubernetes are loaded although cgroupfs is the driver: the next "
             "switch to systemd would find them",
             remediation=command("systemctl", "stop", *old) if old else "",
@@ -230,6 +242,7 @@ def _containers(ledger: Ledger) -> None:
         not old,
         "no container of the other driver",
         said=(f"{len(old)}" if old else "none", ""),
+        subject=facts.runtime.kind,
         summary=f"{plural(len(old), 'container')} of Kubernetes made under the other driver: none can be started again",
         detail="\n".join(
             f"{container.id[:12]} {_label(pod, container)} ({container.state}): {container.cgroup_parent}"

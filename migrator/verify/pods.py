@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from migrator.cgroups import CgroupNameError, Driver, Kind, QoS, Runtime, container_place, parse, pod_slice
 from migrator.checks.base import command, pod_label
@@ -45,34 +46,44 @@ def _pod(ledger: Ledger, pod: Pod) -> None:
     facts, label = ledger.evidence.facts, pod_label(pod)
     try:
         places = _pod_places(pod, facts, ledger.expected)
-    except CgroupNameError as error:
-        ledger.hold(
-            "verify-place", False, label, summary=f"{label} has no place under {ledger.expected}: {error}"
+        runtime = Runtime(facts.runtime.kind)
+    except (CgroupNameError, ValueError) as error:
+        ledger.find(
+            "verify-incomplete",
+            label,
+            f"{label} has no place that is known under {ledger.expected}",
+            str(error),
         )
         return
     place = next((path for path in places if path in ledger.evidence.cgroups), places[0])
     cgroup = ledger.evidence.cgroups.get(place)
-    hierarchies = facts.node.hierarchies
-    # The kubelet's own list of v1 controllers; without any of v1, cgroup2 is where everything is.
-    wanted = [each.mount for each in hierarchies if _STRICT & set(each.controllers)] or [
-        each.mount for each in hierarchies if each.version == 2
-    ]
+    wanted = _wanted(facts)
     missing = [mount for mount in wanted if cgroup is None or mount not in cgroup.mounts]
-    ledger.hold(
-        "verify-place",
-        not missing,
-        label,
-        place,
-        said=(f"missing in {', '.join(missing)}" if missing else "exists", control_group(ledger, place)),
-        summary=f"the cgroup of {label} does not exist in {', '.join(missing)}",
-        detail=f"expected {place}",
-        remediation=remove_pods(facts, _ids(pod, facts)),
-    )
+    where = "every hierarchy" if missing == wanted else ", ".join(missing)
+    said = f"missing in {where}" if missing else "exists"
+    ledger.note(not missing, label, place, (said, control_group(ledger, place)))
     if cgroup:
         compare_unit(ledger, label, place)
+    wrong = [f"{place} is missing in {where}"] if missing else []
     for container in pod.containers:
         if is_live(container):
-            _container(ledger, pod, container, places)
+            wrong += _container(ledger, pod, container, runtime, places)
+    if wrong:
+        ledger.find(
+            "verify-place",
+            place,
+            f"{label} is not, or not with all its processes, at {place}",
+            "\n".join(wrong),
+            remove_pods(facts, _ids(pod, facts)),
+        )
+
+
+def _wanted(facts: Facts) -> list[str]:
+    """Return the hierarchies in which the kubelet makes a pod's cgroup: those of v1 that count, else cgroup2."""
+    hierarchies = facts.node.hierarchies
+    return [each.mount for each in hierarchies if _STRICT & set(each.controllers)] or [
+        each.mount for each in hierarchies if each.version == 2
+    ]
 
 
 def _pod_places(pod: Pod, facts: Facts, driver: Driver) -> tuple[str, ...]:
@@ -82,58 +93,60 @@ def _pod_places(pod: Pod, facts: Facts, driver: Driver) -> tuple[str, ...]:
     return tuple(pod_slice(pod.uid, qos, driver, cgroup_root=root) for qos in classes)
 
 
-def _container(ledger: Ledger, pod: Pod, container: Container, pods: Sequence[str]) -> None:
-    facts = ledger.evidence.facts
-    label = f"{pod_label(pod)} {'sandbox' if container.sandbox else container.name or container.id[:12]}"
-    runtime = Runtime(facts.runtime.kind) if facts.runtime.kind in list(Runtime) else None
-    if runtime is None:
-        ledger.find(
-            "verify-incomplete", label, f"{label}: the runtime is unknown, and so is its container's place"
-        )
-        return
-    root = facts.kubelet.cgroup_root or "/"
+def _container(
+    ledger: Ledger, pod: Pod, container: Container, runtime: Runtime, pods: Sequence[str]
+) -> Iterator[str]:
+    """Hold a container to its place and what follows from it; yield what is wrong with the place."""
+    facts, root = ledger.evidence.facts, ledger.evidence.facts.kubelet.cgroup_root or "/"
+    name = "sandbox" if container.sandbox else container.name or container.id[:12]
+    label = f"{pod_label(pod)} {name}"
     places = [
         container_place(pod.uid, qos, container.id, runtime, ledger.expected, cgroup_root=root)
         for qos in QoS
         if pod_slice(pod.uid, qos, ledger.expected, cgroup_root=root) in pods
     ]
-    seen = [ledger.evidence.processes[pid] for pid in container.pids if pid in ledger.evidence.processes]
     place = next((path for path in places if path in ledger.evidence.cgroups), places[0])
-    lines = sorted({(key, path) for paths in seen for key, path in paths.items()})
+    seen = [ledger.evidence.processes[pid] for pid in container.pids if pid in ledger.evidence.processes]
+    lines = sorted({(path, key) for paths in seen for key, path in paths.items()})
     unified = all(hierarchy.version == 2 for hierarchy in facts.node.hierarchies)
     strays = [line for line in lines if _is_astray(place, *line, unified=unified)]
-    trimmed = [line for line in lines if line not in strays and _is_trimmed(place, line[1])]
-    ledger.hold(
-        "verify-place",
-        bool(seen) and not strays,
-        label,
-        place,
-        said=(_said(strays + trimmed) or _count(seen), control_group(ledger, place)),
-        summary=f"processes of {label} are outside of {place}" if seen else f"{label} runs without a process",
-        detail=_said(strays, "\n"),
-        remediation=remove_pods(facts, _ids(pod, facts)),
-    )
+    trimmed = [line for line in lines if line not in strays and _is_trimmed(place, line[0])]
+    said = "; ".join(_paths(strays + trimmed)) or _count(seen)
+    ledger.note(bool(seen) and not strays, label, place, (said, control_group(ledger, place)))
+    yield from (f"{name}: {path}" for path in _paths(strays))
+    if not seen:
+        yield f"{name}: runs, and has no process"
     if trimmed and not container.sandbox:  # a sandbox only sleeps: no rule about it is lost
         ledger.find(
             "verify-trimmed-place",
             place,
             f"processes of {label} are in their pod's cgroup, and not in their own, in a hierarchy without limits",
-            _said(trimmed, "\n"),
+            "\n".join(_paths(trimmed)),
             remove_pods(facts, _ids(pod, facts)),
         )
     if ledger.expected is Driver.SYSTEMD:
-        _population(ledger, label, place)
+        _population(ledger, label, place, astray=bool(strays))
     if place in ledger.evidence.cgroups:
         compare_unit(ledger, label, place)
 
 
-def _is_astray(place: str, hierarchy: str, path: str, *, unified: bool) -> bool:
+def _paths(lines: Sequence[tuple[str, str]]) -> list[str]:
+    """Return each path with the hierarchies in which it was seen."""
+    return [
+        f"{path} in {', '.join(key or 'cgroup2' for _, key in found)}"
+        for path, found in groupby(lines, key=lambda line: line[0])
+    ]
+
+
+def _is_astray(place: str, path: str, hierarchy: str, *, unified: bool) -> bool:
     """Tell whether a line of `/proc/PID/cgroup` is wrong: outside of its container, or even of its pod.
 
     On v1 systemd moves processes of a scope up to its slice in hierarchies that it thinks the scope does not need, seen
     with `devices` (systemd#37044): there the pod's cgroup is right enough. A hybrid host's cgroup2 is nobody's.
     """
-    if path == place or path.startswith(f"{place}/"):
+    if (
+        path == place or path.startswith(f"{place}/") or "/crio-conmon-" in path
+    ):  # CRI-O's monitor may be anywhere
         return False
     controllers = {*hierarchy.split(",")}
     if (hierarchy == "" and not unified) or controllers <= _UNMANAGED:
@@ -145,28 +158,25 @@ def _is_trimmed(place: str, path: str) -> bool:
     return path == place.rpartition("/")[0]
 
 
-def _said(lines: Sequence[tuple[str, str]], separator: str = ", ") -> str:
-    return separator.join(f"{hierarchy or 'cgroup2'}:{path}" for hierarchy, path in lines)
-
-
 def _count(seen: Sequence[object]) -> str:
     return f"{len(seen)} process{'' if len(seen) == 1 else 'es'}" if seen else "no process"
 
 
-def _population(ledger: Ledger, label: str, place: str) -> None:
+def _population(ledger: Ledger, label: str, place: str, *, astray: bool) -> None:
+    """Hold a scope to being active if and only if processes live in it; what lives elsewhere has its finding already."""
     unit = place.rpartition("/")[2]
     cgroup = ledger.evidence.cgroups.get(place)
-    state = unit_state(ledger, unit)
-    lives = bool(cgroup and cgroup.pids)
-    ledger.hold(
-        "verify-population",
-        lives and state == "active",
-        f"{label} population",
-        place,
-        said=(_count([*cgroup.pids] if cgroup else []), state or "not loaded"),
-        summary=f"{unit} is {state or 'not loaded'} in systemd and has {'processes' if lives else 'no process'}",
-        remediation=command("systemctl", "status", unit),
-    )
+    state = unit_state(ledger, unit) or "not loaded"
+    pids = [*cgroup.pids] if cgroup else []
+    ok = bool(pids) and state == "active"
+    ledger.note(ok, f"{label} population", place, (_count(pids), state))
+    if not ok and not astray:
+        ledger.find(
+            "verify-population",
+            place,
+            f"{unit} is {state} in systemd and has {_count(pids)}",
+            remediation=command("systemctl", "status", unit),
+        )
 
 
 def _abandoned_scopes(ledger: Ledger) -> None:

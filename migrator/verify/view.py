@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from migrator.checks.base import plural
 from migrator.findings import Finding, Severity
 from migrator.verify.model import VERIFY_VERSION, CheckResult, Verification
+from migrator.views import plain
 
 
 def to_json(verification: Verification) -> dict[str, object]:
@@ -70,21 +71,17 @@ def _lines(verification: Verification, *, verbose: bool) -> Iterator[str]:
 
 def _finding(finding: Finding) -> Iterator[str]:
     reference = f" ({finding.reference})" if finding.reference else ""
-    yield f"{finding.severity}: {_safe(finding.summary)}  [{finding.id}{reference}]"
+    yield f"{finding.severity}: {plain(finding.summary)}  [{finding.id}{reference}]"
     if finding.subject and finding.subject not in finding.summary:
-        yield f"  at: {_safe(finding.subject)}"
+        yield f"  at: {plain(finding.subject)}"
     for line in finding.detail.splitlines():
-        yield f"  {_safe(line)}"
+        yield f"  {plain(line)}"
     if finding.remediation:
-        yield f"  do: {_safe(finding.remediation)}"
+        yield f"  do: {plain(finding.remediation)}"
 
 
 def _table(checks: Sequence[CheckResult]) -> Iterator[str]:
     yield "held  what | place | cgroupfs says | systemd says"
     for check in checks:
         cells = (check.name, check.place, check.cgroupfs, check.systemd)
-        yield f"{'yes' if check.ok else 'NO':4}  " + " | ".join(_safe(cell) or "-" for cell in cells)
-
-
-def _safe(text: str) -> str:
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+        yield f"{'yes' if check.ok else 'NO':4}  " + " | ".join(plain(cell) or "-" for cell in cells)

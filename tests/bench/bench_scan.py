@@ -70,10 +70,12 @@ def tree(hierarchy: Hierarchy, count: int) -> Iterator[Path]:
             Path(f"{root}{name}").mkdir()
         yield root
     finally:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
         for below, _ in sorted(walk(str(root)), reverse=True):
             Path(f"{root}{below}").rmdir()
-        signal.signal(signal.SIGINT, before)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
 
 
 def timed(work: Callable[[], object]) -> float:

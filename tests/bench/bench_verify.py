@@ -125,10 +125,12 @@ def compare(scopes: int) -> dict[str, Any]:
 
 async def start_scopes(pids: list[int]) -> None:
     """Put each process into a scope of its own, four to a pod's slice, with limits as a container has them."""
-    from dbus_next import BusType, Message, MessageType, Variant  # noqa: PLC0415 only inside the node
-    from dbus_next.aio import MessageBus  # noqa: PLC0415
+    from dbus_next.aio.message_bus import MessageBus  # noqa: PLC0415 only inside the node
+    from dbus_next.constants import BusType, MessageType  # noqa: PLC0415
+    from dbus_next.message import Message  # noqa: PLC0415
+    from dbus_next.signature import Variant  # noqa: PLC0415
 
-    bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+    bus: Any = await MessageBus(bus_type=BusType.SYSTEM).connect()
 
     async def start(index: int, pid: int) -> None:
         reply = await bus.call(
@@ -144,9 +146,9 @@ async def start_scopes(pids: list[int]) -> None:
                     [
                         ["PIDs", Variant("au", [pid])],
                         ["Slice", Variant("s", POD.format(index // 4))],
-                        ["Delegate", Variant("b", True)],  # noqa: FBT003
-                        ["DefaultDependencies", Variant("b", False)],  # noqa: FBT003
-                        ["MemoryAccounting", Variant("b", True)],  # noqa: FBT003
+                        ["Delegate", Variant("b", True)],
+                        ["DefaultDependencies", Variant("b", False)],
+                        ["MemoryAccounting", Variant("b", True)],
                         ["MemoryLimit", Variant("t", 32 << 20)],
                         ["CPUShares", Variant("t", 102)],
                     ],
@@ -167,9 +169,10 @@ async def wait_for_scopes(count: int) -> None:
     """Wait until no job is left: a queued one would change the next answer."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        jobs = subprocess.run(
-            ["systemctl", "list-jobs", "--no-legend"], check=True, capture_output=True
-        ).stdout
+        asking = await asyncio.create_subprocess_exec(
+            "systemctl", "list-jobs", "--no-legend", stdout=asyncio.subprocess.PIPE
+        )
+        jobs, _ = await asking.communicate()
         if not jobs.strip():
             return
         await asyncio.sleep(1)

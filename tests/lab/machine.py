@@ -159,7 +159,7 @@ class Machine:
         alive = [pid for pid, begin in (supervisor, init) if start_time(pid) == begin]
         return int(init[0]) if len(alive) == len((supervisor, init)) else None
 
-    def boot(self, *options: str, timeout: float = 60) -> None:
+    def boot(self, *options: str, timeout: float = 120) -> None:
         """Switch on and wait until systemd has done its first work (state running or degraded)."""
         if self.init is not None:
             raise LabError(f"node {self.name!r} is on already")

@@ -128,7 +128,7 @@ class Node(Machine):
     def __exit__(self, *_: object) -> None:
         self.destroy()
 
-    def boot(self, *options: str, timeout: float = 60) -> None:
+    def boot(self, *options: str, timeout: float = 120) -> None:
         """Switch on, with the checkout's migrator/ and tests/ bound read-only below /opt/cgmigrate."""
         checkout = HERE.parents[1]
         bound = [f"--bind-ro={checkout / part}:/opt/cgmigrate/{part}" for part in ("migrator", "tests")]
@@ -178,7 +178,7 @@ class Node(Machine):
         """Wait for the kubelet's healthz."""
         until(f"healthz of the kubelet on {self.name}", self.healthy, timeout)
 
-    def wait_pods(self, timeout: float = 90) -> list[Container]:
+    def wait_pods(self, timeout: float = 180) -> list[Container]:
         """Wait until every container of every static pod runs and the kubelet is healthy; return them."""
         wanted = sorted((pod, name) for pod, names in PODS.items() for name in names)
         found: list[Container] = []

@@ -27,7 +27,10 @@ def host_packages() -> None:
     if missing:
         progress(f"installing {' '.join(missing)} on this machine")
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        command(["apt-get", "update"], env=environment)
+        try:
+            command(["apt-get", "update"], env=environment)
+        except LabError as error:  # a source that has nothing to do with us may be out of order
+            progress(str(error))
         command(["apt-get", "install", "-y", "--no-install-recommends", *missing], env=environment)
 
 

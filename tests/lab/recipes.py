@@ -129,7 +129,8 @@ def _make_rootfs(out: Path) -> None:
         include = ",".join(PACKAGES)
         command(
             [
-                "mmdebstrap",
+                # Its /proc, /sys and /dev go with it even if it is killed.
+                *("unshare", "--mount", "--propagation", "private", "--", "mmdebstrap"),
                 "--variant=minbase",
                 f"--aptopt={settings}",
                 f"--include={include}",

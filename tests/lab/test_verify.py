@@ -7,8 +7,10 @@ import json
 import re
 from typing import Any
 
+from .cache import LabError
 from .conftest import MakeNode
-from .node import KUBELET_CONFIG, Node
+from .machine import until
+from .node import KUBELET_CONFIG, Container, Node
 
 VERIFY = """
 import json, sys
@@ -60,6 +62,21 @@ def tidy_up(node: Node, document: dict[str, Any]) -> None:
             node.run(finding["remediation"])
 
 
+def migrate(node: Node) -> list[Container]:
+    """Migrate by hand, and wait until the kubelet has replaced every container."""
+    old = {container.id for container in node.containers()}
+    node.manual_migration()
+
+    def replaced() -> bool:
+        try:
+            return not old & {container.id for container in node.containers()}
+        except LabError:  # one of them ended between being listed and being looked at
+            return False
+
+    until("new containers", replaced, 60)
+    return node.wait_pods()
+
+
 def test_a_fresh_node_is_on_cgroupfs_and_not_on_systemd(node: Node) -> None:
     document = verified(node, "cgroupfs", settle=2)
     assert (document["findings"], failed(document), document["ok"]) == ([], [], True)
@@ -75,8 +92,7 @@ def test_a_fresh_node_is_on_cgroupfs_and_not_on_systemd(node: Node) -> None:
 
 def test_a_node_migrated_to_the_letter_keeps_what_verification_finds(node: Node) -> None:
     """And when that is removed by the commands that the findings give, the node is proven."""
-    node.manual_migration()
-    node.wait_pods()
+    migrate(node)
     document = verified(node, "systemd")
     assert ids(document) == ["verify-old-container", "verify-old-tree"]
     places = [check for check in document["checks"] if check["systemd"].startswith("/kubepods.slice")]
@@ -100,8 +116,7 @@ def test_a_node_migrated_to_the_letter_keeps_what_verification_finds(node: Node)
 
 def test_a_limit_changed_behind_systemds_back_is_found(make_node: MakeNode) -> None:
     node = make_node("containerd")
-    node.manual_migration()
-    container = next(each for each in node.wait_pods() if each.pod == "burstable")
+    container = next(each for each in migrate(node) if each.pod == "burstable")
     path = next(
         line.split(":", 2)[2]
         for line in node.read(f"/proc/{container.pid}/cgroup").splitlines()
@@ -122,17 +137,24 @@ def test_a_silent_mismatch_is_found_by_its_literal_cgroups(make_node: MakeNode) 
     config = node.read(KUBELET_CONFIG)
     node.write(KUBELET_CONFIG, config.replace("cgroupDriver: cgroupfs", "cgroupDriver: systemd"))
     node.run(["systemctl", "start", "kubelet"])
-    node.wait_healthy()
+    until(
+        "a literal cgroup",
+        lambda: ":cri-containerd:" in node.run("cat /proc/[0-9]*/cgroup", check=False).stdout,
+        60,
+    )
     node.wait_pods()
     document = verified(node, "systemd")
     assert {"verify-literal-cgroup", "verify-runtime-driver", "verify-place"} <= set(ids(document))
 
 
-def test_a_kubelet_that_was_not_restarted_is_found(make_node: MakeNode) -> None:
+def test_a_kubelet_that_was_not_restarted_is_found_and_a_stopped_one_stays_stopped(
+    make_node: MakeNode,
+) -> None:
     node = make_node("docker")
     config = node.read(KUBELET_CONFIG)
     node.write(KUBELET_CONFIG, config.replace("cgroupDriver: cgroupfs", "cgroupDriver: systemd"))
     document = verified(node, "systemd")
     assert {"verify-kubelet-stale", "verify-runtime-driver"} <= set(ids(document))
-    node.run(["systemctl", "stop", "kubelet"])
-    assert "verify-kubelet-health" in ids(verified(node, "cgroupfs"))
+    node.run(["systemctl", "stop", "kubelet", "docker.socket", "docker.service"])
+    assert {"verify-kubelet-health", "verify-incomplete"} <= set(ids(verified(node, "cgroupfs")))
+    assert node.run(["systemctl", "is-active", "docker.service"], check=False).stdout == "inactive\n"

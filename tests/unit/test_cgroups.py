@@ -370,12 +370,17 @@ ids = st.text("0123456789abcdef", min_size=64, max_size=64)
 tails = st.sampled_from(["", "/", "/container", "/init.scope", "/system.slice/a.service", "/memory.max"])
 
 
-@given(prefixes, roots, classes, uids, ids, tails, st.sampled_from(Runtime), st.booleans())
-def test_a_path_goes_there_and_back(
-    prefix: str, root: str, qos: str, uid: str, container: str, tail: str, runtime: Runtime, conmon: bool
-) -> None:
-    scope = {Runtime.CRIO: "crio-conmon-" if conmon else "crio-"}.get(runtime, "")
-    path = f"{prefix}{root}/kubepods{qos}/pod{uid}/{scope}{container}{tail}"
+@st.composite
+def container_paths(draw: st.DrawFn) -> tuple[str, Runtime]:
+    runtime = draw(st.sampled_from(Runtime))
+    prefix = draw(st.sampled_from(["crio-", "crio-conmon-"])) if runtime is Runtime.CRIO else ""
+    pod = f"{draw(prefixes)}{draw(roots)}/kubepods{draw(classes)}/pod{draw(uids)}"
+    return f"{pod}/{prefix}{draw(ids)}{draw(tails)}", runtime
+
+
+@given(container_paths())
+def test_a_path_goes_there_and_back(container: tuple[str, Runtime]) -> None:
+    path, runtime = container
 
     there = translate_path(path, Driver.SYSTEMD, runtime)
 

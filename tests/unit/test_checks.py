@@ -24,6 +24,7 @@ from tests.unit.facts_base import (
     KUBELET_CONFIG,
     QUIET,
     RUNC,
+    SANDBOX_ID,
     STATIC_UID,
     but,
     config,
@@ -69,6 +70,22 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
     ("an image is read by anyone", but(node={"uid": 1000, "live": False}), set()),
     ("no systemd", but(node={"init_systemd": False}), {("no-systemd", B, "F57")}),
     ("systemd before slices", but(node={"systemd_version": 215}), {("systemd-too-old", B, "F47")}),
+    *(
+        (
+            f"systemd {running} on cgroup {mode}",
+            but(node={"systemd_version": running, "cgroup_mode": mode}),
+            found,
+        )
+        for running, mode, found in (
+            (227, "unified", {("systemd-too-old", B, "F47")}),
+            (228, "unified", {("systemd-too-old", W, "F47")}),
+            (243, "unified", {("systemd-too-old", W, "F47")}),
+            (244, "unified", set[tuple[str, Severity, str]]()),
+            (227, "hybrid", {("systemd-too-old", B, "F47"), ("cgroup-v1-maintenance", I, "F61")}),
+            (228, "hybrid", {("cgroup-v1-maintenance", I, "F61")}),
+        )
+    ),
+    ("systemd of unknown version", but(node={"systemd_version": None}), set()),
     ("Red Hat's 219", but(node={"systemd_version": 219}), {("systemd-too-old", W, "F47")}),
     ("systemd before cpuset", but(node={"systemd_version": 239}), {("systemd-too-old", W, "F47")}),
     (
@@ -88,12 +105,19 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         {("cgroup-v1-maintenance", B, "F61"), ("runtime-decides", I, "F09")},
     ),
     (
+        "cgroup v1 and the last kubelet that takes it",
+        but(node=V1, kubelet={"version": "1.34.9", "decides": "runtime"}),
+        {("cgroup-v1-maintenance", I, "F61"), ("runtime-decides", I, "F09")},
+    ),
+    (
         "cgroup v1 and a kubelet that was told not to",
         but(node=V1, kubelet={"version": "1.35.0", "decides": "runtime", "fail_cgroup_v1": False}),
         {("cgroup-v1-maintenance", I, "F61"), ("runtime-decides", I, "F09")},
     ),
     ("swap", but(node={"swap": True}), {("swap", W, "F62")}),
     ("swap, allowed", but(node={"swap": True}, kubelet={"fail_swap_on": False}), set()),
+    ("half of all cgroups", but(cgroups={"descendants": 32_000, "dying": 767}), set()),
+    ("one more", but(cgroups={"descendants": 32_000, "dying": 768}), {("leaked-cgroups", W, "F28")}),
     ("few cgroups", but(cgroups={"descendants": 30_000, "dying": 2_000}), set()),
     (
         "many cgroups",
@@ -207,6 +231,8 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         but(kubelet={"version": "1.34.1"}),
         {("kubelet-no-runtime-config", W, "F10")},
     ),
+    ("the kubelet before it", but(kubelet={"version": "1.33.9"}), set()),
+    ("a kubelet of unknown version", but(kubelet={"version": None}), set()),
     (
         "a flag over another value",
         but(kubelet={"driver": flagged("cgroupfs", "systemd")}),
@@ -286,8 +312,24 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         but(switched(), runtime={"handlers": (replace(RUNC, systemd_cgroup=True), NVIDIA)}),
         {("handler-left", W, "F11")},
     ),
+    (
+        "a handler without a type is runc",
+        but(runtime={"handlers": (RUNC, Handler(name="x", runtime_type="", systemd_cgroup=True))}),
+        {("handlers-differ", W, "F11")},
+    ),
     ("gVisor", but(runtime={"handlers": (RUNC, GVISOR)}), {("handler-own-setting", W, "F11")}),
     ("imports on 1.x", but(runtime={"imports": ("/etc/c/*.toml",)}), {("imports-present", W, "F14")}),
+    ("imports on 1.7", but(runtime={"imports": ("x",), "version": "1.7.9"}), {("imports-present", W, "F14")}),
+    (
+        "imports on 2.0",
+        but(runtime={"imports": ("x",), "version": "v2.0.0"}),
+        {("imports-present", I, "F14")},
+    ),
+    (
+        "imports on an unknown version",
+        but(runtime={"imports": ("x",), "version": None}),
+        {("imports-present", W, "F14")},
+    ),
     (
         "imports on 2.x",
         but(runtime={"imports": ("/etc/c/*.toml",), "version": "2.1.4"}),
@@ -490,6 +532,32 @@ def test_the_mismatch_names_both_values_and_both_places() -> None:
         assert place in finding.detail
 
 
+def test_an_unknown_driver_names_the_file_that_hides_it_and_no_file_of_the_other_side() -> None:
+    facts = but(
+        DOCKER,
+        kubelet={"driver": Driver(value=None), "driver_running": Driver(value=None)},
+        unknowns=(unknown(DAEMON_JSON, "not JSON", 3), unknown(KUBELET_CONFIG, "not YAML", 5)),
+    )
+    assert _only(facts, "driver-unknown").detail == f"{KUBELET_CONFIG}: not YAML"
+
+
+def test_a_literal_cgroup_counts_once_over_all_hierarchies() -> None:
+    name = f"kubepods-podx.slice:cri-containerd:{ID}"
+    facts = but(cgroups={"literal": tuple(f"/sys/fs/cgroup/{each}/{name}" for each in ("cpu", "memory"))})
+    finding = _only(facts, "literal-cgroups")
+    assert (finding.subject, finding.summary[:12]) == (f"/sys/fs/cgroup/cpu/{name}", "1 container ")
+
+
+def test_nothing_is_called_a_leftover_while_the_daemons_still_run_with_the_old_driver() -> None:
+    facts = but(
+        switched(DOCKER),
+        runtime={"driver_reported": driver("cgroupfs")},
+        cgroups={"trees": (tree("cgroupfs", populated=3),)},
+        pods=stored("/kubepods/besteffort/podx"),
+    )
+    assert [each.id for each in run_checks(facts)] == ["running-driver-differs"]
+
+
 def test_an_unreadable_file_is_named_with_its_line_and_reason() -> None:
     finding = _only(but(unknowns=(unknown(DAEMON_JSON, "expected a comma", 3),)), "config-unreadable")
     assert finding.subject == f"{DAEMON_JSON}:3"
@@ -516,6 +584,31 @@ def test_words_of_the_node_are_quoted_in_commands() -> None:
     assert _only(facts, "failed-scopes").remediation == "systemctl reset-failed 'docker-x;reboot.scope'"
 
 
+@pytest.mark.parametrize(
+    ("kind", "containers", "expected"),
+    [
+        ("docker", (0, 1), f"docker rm -f {ID[:12]} {SANDBOX_ID[:12]}"),
+        ("containerd", (0, 1), f"crictl rmp -f {SANDBOX_ID[:12]}"),
+        ("containerd", (0,), f"crictl rm -f {ID[:12]}"),
+    ],
+)
+def test_old_containers_are_removed_with_the_runtimes_own_command(
+    kind: str, containers: tuple[int, ...], expected: str
+) -> None:
+    dead = pod(live=False)
+    old = tuple(replace(dead.containers[each], cgroup_parent="/kubepods/x") for each in containers)
+    facts = but(switched(), runtime={"kind": kind, "handlers": ()}, pods=(replace(dead, containers=old),))
+    assert _only(facts, "old-containers-left").remediation == expected
+
+
+def test_one_command_removes_a_tree_from_all_hierarchies() -> None:
+    trees = tuple(tree("cgroupfs", mount=f"/sys/fs/cgroup/{each}") for each in ("cpu", "memory"))
+    finding = _only(but(switched(), cgroups={"trees": trees}), "old-tree-left")
+    assert finding.remediation == (
+        "find /sys/fs/cgroup/cpu/kubepods /sys/fs/cgroup/memory/kubepods -depth -type d -exec rmdir {} \\;"
+    )
+
+
 def test_blockers_come_first() -> None:
     facts = but(DOCKER, node={"uid": 1, "swap": True} | V1, runtime={"cgroup_parent": "/x"})
     assert [each.severity for each in run_checks(facts)] == [B, B, W, I]
@@ -531,6 +624,12 @@ OLD_KUBELET = {"version": "1.20.2"}
 VERDICTS: list[tuple[str, Facts, Verdict, str]] = [
     ("cgroup v2", QUIET, Verdict.MIGRATE, "only writer"),
     ("cgroup v1, old kubelet", but(DOCKER, node=V1), Verdict.OPTIONAL, "can rightly stay"),
+    (
+        "cgroup v1, kubeadm of 1.21",
+        but(node=V1, kubelet={"version": "1.21.9"}),
+        Verdict.OPTIONAL,
+        "can rightly stay",
+    ),
     ("cgroup v1, kubeadm of 1.22", but(node=V1, kubelet={"version": "1.22.0"}), Verdict.MIGRATE, "kubeadm"),
     (
         "cgroup v1, a kubelet of its own",

@@ -136,8 +136,14 @@ def test_what_the_file_says_is_read() -> None:
 
 
 def test_a_missing_file_says_nothing() -> None:
-    assert read(None) == read(b" \n") == read(b"{}")
+    assert read(None) == read(b"{}")
     assert read(None).driver is None
+
+
+def test_a_file_on_which_docker_20_10_does_not_start_is_told() -> None:
+    assert [read(text).is_blank for text in (None, b"", b" \r\n", b"{}")] == [False, True, True, False]
+    assert [read(b"\xef\xbb\xbf" + text).has_byte_order_mark for text in (b"", b"{}")] == [True, True]
+    assert not read(b"{}").has_byte_order_mark
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def env_files(draw: st.DrawFn) -> bytes:
         st.lists(st.sampled_from(["A", "B", "KUBELET_EXTRA_ARGS", "# C", "export D"]), max_size=4)
     ):
         quote = draw(QUOTES)
-        separator = draw(st.sampled_from([" ", "  ", " \\\n "]))
+        separator = " " if name.startswith("#") else draw(st.sampled_from([" ", "  ", " \\\n "]))
         lines.append(f"{name}={quote}{separator.join(draw(st.lists(WORDS, max_size=4)))}{quote}")
     return "\n".join([*lines, ""]).encode()
 

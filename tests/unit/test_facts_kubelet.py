@@ -222,10 +222,11 @@ def test_without_a_kubelet_there_is_none_and_nothing_is_wrong(tmp_path: Path) ->
 
 
 def test_a_masked_kubelet_is_there_as_a_unit_only(tmp_path: Path) -> None:
-    reader = lay(tmp_path, KUBEADM | {"/etc/systemd/system/kubelet.service": Link("/dev/null")})
-    kubelet = gather_kubelet(Look(reader), None).kubelet
+    look = Look(lay(tmp_path, KUBEADM | {"/etc/systemd/system/kubelet.service": Link("/dev/null")}))
+    kubelet = gather_kubelet(look, None).kubelet
     assert kubelet.unit is not None
     assert (kubelet.present, kubelet.unit.load_state, kubelet.driver) == (False, "masked", Driver(value=None))
+    assert look.unknowns == []
 
 
 def test_the_settings_that_matter_come_from_file_and_flags(tmp_path: Path) -> None:
@@ -379,6 +380,17 @@ def test_the_runtime_decides_only_if_asked_and_if_it_answers(
     assert (decides, driver) == (kubelet.decides, kubelet.driver.value)
     assert (kubelet.driver.decided_by == Source(kind="runtime", value="cgroupfs", path="/run/c.sock")) is (
         decides == "runtime"
+    )
+
+
+def test_who_decides_is_unknown_when_the_runtime_could_not_be_asked(tmp_path: Path) -> None:
+    look = Look(lay(tmp_path, {}))
+    kubelet = settle_driver(
+        look, KubeletLook(Kubelet(present=True), asks_runtime=True), RuntimeLook(Runtime(kind="containerd"))
+    )
+    assert (kubelet.decides, [unknown.subject for unknown in look.unknowns]) == (
+        "kubelet",
+        ["kubelet.decides"],
     )
 
 

@@ -33,7 +33,9 @@ def test_a_loop_of_links_is_an_error_and_not_there(tmp_path: Path) -> None:
         Reader(tmp_path).read("/a")
 
 
-@pytest.mark.parametrize(("path", "message"), [("/fifo", "not a regular file"), ("/big", "larger than 8 bytes")])
+@pytest.mark.parametrize(
+    ("path", "message"), [("/fifo", "not a regular file"), ("/big", "larger than 8 bytes")]
+)
 def test_what_is_no_file_or_too_large_is_refused(tmp_path: Path, path: str, message: str) -> None:
     (tmp_path / "fifo").mkdir()
     (tmp_path / "big").write_bytes(b"123456789")

@@ -139,8 +139,7 @@ def test_everything_of_a_run_is_private_to_root(run: Run) -> None:
         "blobs": {path.stat().st_mode & 0o777 for path in (run.directory / "blobs").iterdir()}.pop()
     }
     assert [0o700] * 3 == [
-        path.stat().st_mode & 0o777
-        for path in (run.directory, run.directory / "blobs", run.directory.parent)
+        path.stat().st_mode & 0o777 for path in (run.directory, run.directory / "blobs", run.directory.parent)
     ]
 
 
@@ -165,7 +164,9 @@ def test_a_half_made_run_is_not_a_run(tmp_path: Path) -> None:
     (tmp_path / "var/lib/cgmigrate/runs/.20261122T140509Z-abababab/blobs").mkdir(parents=True)
 
     assert [] == runs.all()
-    assert "20261122T140509Z-abababab" == runs.create("ab" * 32, b"", b"", [], when="2026-11-22T14:05:09Z").name
+    assert (
+        "20261122T140509Z-abababab" == runs.create("ab" * 32, b"", b"", [], when="2026-11-22T14:05:09Z").name
+    )
 
 
 def test_only_one_process_holds_the_lock(tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ def test_cgroups_that_a_container_made_itself_are_not_its_own_place() -> None:
 
 def test_a_literal_cgroup_leads_to_where_the_container_belongs() -> None:
     literal = f"/system.slice/kubepods-besteffort-pod{UID_}.slice:cri-containerd:{ID}"
-    assert places(at(literal))[1] == ("app", literal, f"{NEW}/cri-containerd-{ID}.scope")
+    assert places(at(literal)) == [
+        ("pod", NEW, NEW),
+        ("app", literal, f"{NEW}/cri-containerd-{ID}.scope"),
+    ]
 
 
 def test_a_container_in_two_places_has_a_row_for_each() -> None:

@@ -26,6 +26,7 @@ from migrator.facts.model import (
     Source,
     Tree,
     Unit,
+    Unknown,
 )
 from migrator.facts.model import Driver as DriverFact
 from migrator.findings import Severity
@@ -256,6 +257,20 @@ LATER = replace(
 CONTRADICTIONS: dict[str, tuple[Callable[[Evidence], Evidence], list[str]]] = {
     "nothing": (lambda it: it, HOLDS),
     "a silent bus": (lambda it: replace(it, silent=(("systemd on D-Bus", "gone"),)), ["verify-incomplete"]),
+    "a runtime that is down": (
+        lambda it: runtime(it, units=(Unit(name="docker.service", active_state="failed"),)),
+        ["verify-incomplete"],
+    ),
+    "a runtime that would not list its containers": (
+        lambda it: replace(
+            it, facts=replace(it.facts, unknowns=(Unknown(subject="runtime.containers", reason="EOF"),))
+        ),
+        ["verify-incomplete"],
+    ),
+    "a look without root's rights": (
+        lambda it: replace(it, facts=replace(it.facts, node=replace(it.facts.node, uid=1000))),
+        ["verify-incomplete"],
+    ),
     "a static pod's file that is no YAML": (
         lambda it: replace(it, unread=(("/m/x.yaml", "line 1"),)),
         ["verify-manifest-unread"],
@@ -272,10 +287,21 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Evidence], Evidence], list[str]]] = {
         lambda it: kubelet(it, driver_running=driver("cgroupfs", "/proc/7/cmdline")),
         ["verify-kubelet-driver"],
     ),
-    "a kubelet that asks the runtime": (
-        lambda it: kubelet(it, decides="runtime", driver=driver("cgroupfs", "/x")),
+    "a kubelet that asked a runtime on cgroupfs": (
+        lambda it: kubelet(
+            it, decides="runtime", driver=driver("cgroupfs", "/run/containerd/containerd.sock")
+        ),
+        ["verify-kubelet-driver"],
+    ),
+    "a kubelet that keeps the runtime's answer to itself": (
+        lambda it: kubelet(it, decides="runtime", driver_running=DriverFact(value=None)),
         HOLDS,
     ),
+    "a kubelet that does not run": (
+        lambda it: kubelet(it, argv=(), driver_running=driver("cgroupfs", "/proc/7/cmdline")),
+        HOLDS,
+    ),
+    "a pod whose runtime is unknown": (lambda it: runtime(it, kind="unknown"), ["verify-incomplete"]),
     "a kubelet older than its configuration": (
         lambda it: replace(it, written={"/var/lib/kubelet/config.yaml": 1002.0}),
         ["verify-kubelet-stale"],
@@ -397,6 +423,10 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Evidence], Evidence], list[str]]] = {
     ),
     "a sandbox that systemd moved up to its slice among the devices": (
         lambda it: replace(it, processes={**it.processes, 100: {**it.processes[100], "devices": SLICE}}),
+        HOLDS,
+    ),
+    "CRI-O's monitor of the container": (
+        lambda it: process(it, memory=f"/system.slice/crio-conmon-{ID}.scope"),
         HOLDS,
     ),
     "a process among the devices of another pod": (
@@ -554,7 +584,6 @@ def test_a_node_on_cgroupfs_is_not_on_systemd() -> None:
         "verify-old-container",
         "verify-old-tree",
         "verify-place",
-        "verify-population",
         "verify-runtime-driver",
     ]
 

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real command on sample images behind `--root`: everything that needs no running node."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+NODES = Path(__file__).parent.parent / "nodes"
+SAMPLES = sorted(path.parent.name for path in NODES.glob("*/facts.json"))
+PLANTED = "c2VjcmV0LW9mLXRoZS1yZWdpc3RyeQ=="
+
+
+@pytest.fixture(params=SAMPLES)
+def image(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    root = tmp_path / "image"
+    shutil.copytree(NODES / request.param / "root", root, symlinks=True)
+    return root
+
+
+def cgmigrate(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "migrator", *map(str, arguments)]
+    done = subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=120)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, int, int, str]]:
+    """Return mode, owner and content of everything but our own state directory."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if name == "var/lib/cgmigrate" or name.startswith("var/lib/cgmigrate/"):
+            continue
+        stat = path.lstat()
+        content = (
+            os.readlink(path)
+            if path.is_symlink()
+            else hashlib.sha256(path.read_bytes()).hexdigest()
+            if path.is_file()
+            else ""
+        )
+        found[name] = (stat.st_mode, stat.st_uid, stat.st_gid, content)
+    return found
+
+
+def test_an_image_goes_forward_and_back(image: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    original = snapshot(image)
+
+    assert 0 == cgmigrate("audit", "--root", image).returncode
+    assert 0 == cgmigrate("plan", "--root", image, "-o", plan).returncode
+    assert original == snapshot(image)
+    applied = cgmigrate("--root", image, "apply", plan, "--yes")
+    assert (0, True) == (applied.returncode, "left to the first boot" in applied.stdout), applied.stderr
+    changed = {name for name, value in snapshot(image).items() if original[name] != value}
+    paths = [
+        step["params"]["path"] for step in json.loads(plan.read_bytes())["steps"] if "path" in step["params"]
+    ]
+    assert {path.lstrip("/") for path in paths} == changed
+    left = json.loads(cgmigrate("plan", "--root", image, "--format", "json").stdout)
+    assert "write-file" not in {step["kind"] for step in left["steps"]}
+
+    assert 0 == cgmigrate("rollback", "--root", image, "--yes").returncode
+    assert original == snapshot(image)
+    again = cgmigrate("rollback", "--root", image, "--yes")
+    assert (0, True) == (again.returncode, "nothing to do" in again.stdout)
+
+
+def test_a_plan_of_the_same_image_is_the_same_to_the_byte(image: Path) -> None:
+    first, second = (cgmigrate("plan", "--root", image, "--format", "json").stdout for _ in range(2))
+
+    assert first
+    assert first == second
+
+
+def test_an_edit_between_apply_and_rollback_is_kept_beside(image: Path, tmp_path: Path) -> None:
+    original = snapshot(image)
+    cgmigrate("plan", "--root", image, "-o", tmp_path / "plan.json")
+    cgmigrate("apply", "--root", image, tmp_path / "plan.json", "--yes")
+    config = image / "var/lib/kubelet/config.yaml"
+    theirs = config.read_bytes() + b"# a colleague was here\n"
+    config.write_bytes(theirs)
+
+    done = cgmigrate("rollback", "--root", image, "--yes")
+
+    saved = "var/lib/kubelet/config.yaml.cgmigrate-saved"
+    assert 0 == done.returncode
+    assert saved in done.stderr
+    assert theirs == (image / saved).read_bytes()
+    assert original == {name: value for name, value in snapshot(image).items() if name != saved}
+
+
+PLAN_DAMAGE = [
+    ("empty", lambda _: "", 2, "plan.json:1: not a plan"),
+    ("cut", lambda text: text[: len(text) // 2], 2, "not a plan"),
+    ("no JSON", lambda _: "steps: []", 2, "plan.json:1: not a plan"),
+    ("a list", lambda _: "[]", 2, "not a cgmigrate plan"),
+    ("deep", lambda _: "[" * 100_000, 2, "not a plan"),
+    ("another version", lambda text: text.replace('"version": 1', '"version": 9'), 2, "version 9"),
+    ("a property missing", lambda text: text.replace('"machine_id"', '"machine"', 1), 2, "at the document"),
+    (
+        "another node",
+        lambda text: text.replace('"machine_id": "', '"machine_id": "0'),
+        4,
+        "is a plan for node",
+    ),
+    ("a forged unit", lambda text: text.replace("kubelet.service", "sshd.service"), 4, "plan"),
+    ("a forged path", lambda text: text.replace("/var/lib/kubelet/config.yaml", "/etc/shadow"), 4, "plan"),
+    ("an unknown kind", lambda text: text.replace('"kind": "stop-unit"', '"kind": "run-shell"'), 4, "steps"),
+]
+
+
+@pytest.mark.parametrize(
+    ("what", "damage", "code", "message"), PLAN_DAMAGE, ids=[row[0] for row in PLAN_DAMAGE]
+)
+def test_a_damaged_or_forged_plan_is_refused_and_nothing_is_touched(
+    tmp_path: Path, damage: Callable[[str], str], code: int, message: str
+) -> None:
+    image = tmp_path / "image"
+    shutil.copytree(NODES / SAMPLES[0] / "root", image, symlinks=True)
+    plan = tmp_path / "plan.json"
+    cgmigrate("plan", "--root", image, "-o", plan)
+    damaged = damage(plan.read_text())
+    assert damaged != plan.read_text()
+    plan.write_text(damaged)
+    original = snapshot(image)
+
+    refused = cgmigrate("apply", "--root", image, plan, "--yes")
+
+    assert (code, "") == (refused.returncode, refused.stdout), refused.stderr
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert original == snapshot(image)
+    assert "no runs" in cgmigrate("status", "--root", image).stdout
+
+
+def test_a_secret_of_a_registry_is_in_no_plan_and_no_output(image: Path, tmp_path: Path) -> None:
+    """Planted in every configuration file; the saved originals are the only place where it may be."""
+    for path, text in {
+        "etc/docker/daemon.json": f'{{"auths": {{"r": {{"auth": "{PLANTED}"}}}}, "exec-opts": ["native.cgroupdriver=cgroupfs"]}}',
+        "etc/containerd/config.toml": None,
+    }.items():
+        file = image / path
+        if file.exists():
+            old = file.read_text()
+            file.write_text(
+                text
+                or old
+                + f'\n[plugins."io.containerd.grpc.v1.cri".registry.configs."r".auth]\n  password = "{PLANTED}"\n'
+            )
+    outputs = [
+        cgmigrate("audit", "--root", image),
+        cgmigrate("audit", "--root", image, "--format", "json"),
+        cgmigrate("plan", "--root", image, "-o", tmp_path / "plan.json"),
+        cgmigrate("apply", "--root", image, tmp_path / "plan.json", "--yes"),
+        cgmigrate("status", "--root", image),
+    ]
+
+    assert [0] * 5 == [done.returncode for done in outputs], [done.stderr for done in outputs]
+    assert not [done.args for done in outputs if PLANTED in done.stdout + done.stderr]
+    holds = [
+        path
+        for path in [tmp_path / "plan.json", *image.rglob("*")]
+        if path.is_file() and not path.is_symlink() and PLANTED in path.read_text()
+    ]
+    assert holds
+    assert all(path.parent.name in ("blobs", "docker", "containerd") for path in holds), holds
+
+
+USAGE = [
+    (("plan", "--root", "/nonexistent"), 2, "no such directory"),
+    (("schema", "nonsense"), 2, "audit-1"),
+    (("rollback", "19990101", "--yes"), 2, ""),
+    (("translate", f"/kubepods/besteffort/pod{'0' * 32}/{'1' * 64}"), 2, "--runtime"),
+    (("nonsense",), 2, "nonsense"),
+    (("audit", "--format", "xml"), 2, "xml"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), USAGE, ids=[" ".join(row[0]) for row in USAGE])
+def test_wrong_use_is_exit_code_2_without_a_traceback(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    root = (
+        []
+        if "--root" in arguments or arguments[0] in ("schema", "translate", "nonsense")
+        else ["--root", tmp_path]
+    )
+
+    done = cgmigrate(*arguments, *root)
+
+    assert code == done.returncode, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["audit-1", "facts-1", "plan-1", "verify-1"])
+def test_a_schema_is_printed_and_is_one(name: str) -> None:
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+    Draft202012Validator.check_schema(json.loads(cgmigrate("schema", name).stdout))
+
+
+def test_an_empty_image_is_blocked_and_not_a_crash(tmp_path: Path) -> None:
+    done = cgmigrate("audit", "--root", tmp_path)
+
+    assert 3 == done.returncode, done.stderr
+    assert "kubelet" in done.stdout
+
+
+def test_the_json_of_an_audit_is_valid(image: Path) -> None:
+    from jsonschema import validate  # noqa: PLC0415
+
+    from migrator.schemas import load_schema  # noqa: PLC0415
+
+    validate(
+        json.loads(cgmigrate("audit", "--root", image, "--format", "json").stdout), load_schema("audit-1")
+    )

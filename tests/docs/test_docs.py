@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documentation says what the code does: nothing is missing, nothing is stale, no link leads nowhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from typer.main import get_command
+
+from migrator import __version__
+from migrator.checks import CHECKS
+from migrator.cli import app
+from migrator.errors import EXIT_CODE_MEANING, ExitCode
+from migrator.schemas import NAMES, load_schema
+from migrator.steps.registry import KINDS
+from migrator.verify import RULES
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tools import gen_docs  # noqa: E402 - a script beside the package
+
+COMMANDS: dict[str, Any] = dict(get_command(app).commands)  # type: ignore[attr-defined]
+PAGES = sorted(
+    path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if path.name != "CHANGELOG.md"
+)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def text(*parts: str) -> str:
+    return ROOT.joinpath(*parts).read_text(encoding="utf-8")
+
+
+def test_generated_pages_are_what_the_code_says_now() -> None:
+    assert gen_docs.stale() == [], "run `make docs`"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_does_and_gives_an_example(name: str) -> None:
+    help_text = COMMANDS[name].help or ""
+
+    assert re.search(rf"^Example: cgmigrate {name}\b", help_text, re.MULTILINE)
+    assert all(parameter.help for parameter in COMMANDS[name].params)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_in_the_reference(name: str) -> None:
+    page = text("docs", "reference", "commands.md")
+    section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    options = {
+        option
+        for parameter in COMMANDS[name].params
+        if parameter.param_type_name == "option"
+        for option in parameter.opts
+    }
+
+    assert section
+    assert options == {option for option in options if re.search(rf"[`\s]{option}[,`\s]", section)}
+
+
+def test_the_readme_has_a_line_for_every_command() -> None:
+    rows = re.findall(r"^\| `([a-z]+)[^`]*` \|", text("README.md"), re.MULTILINE)
+
+    assert sorted(rows) == sorted(COMMANDS)
+
+
+def test_the_readme_gives_every_exit_code_its_meaning() -> None:
+    rows = re.findall(r"^\| (\d) \| (.+) \|$", text("README.md"), re.MULTILINE)
+
+    assert {int(code): meaning for code, meaning in rows} == {
+        int(code): meaning for code, meaning in EXIT_CODE_MEANING.items()
+    }
+
+
+def test_every_exit_code_has_a_meaning() -> None:
+    assert list(ExitCode) == list(EXIT_CODE_MEANING)
+
+
+@pytest.mark.parametrize("each", [*CHECKS, *RULES])
+def test_every_finding_is_in_the_reference(each: str) -> None:
+    assert f"| `{each}` |" in text("docs", "reference", "findings.md")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_step_kind_is_in_reference_schema_and_explanation(kind: str) -> None:
+    assert f"\n## {kind}\n" in text("docs", "reference", "steps.md")
+    assert kind in load_schema("plan-1")["$defs"]
+    assert f"**{kind}**" in text("docs", "explanation", "what-each-step-does.md")
+
+
+def test_the_schema_knows_the_step_kinds_and_no_others() -> None:
+    assert sorted(KINDS) == load_schema("plan-1")["$defs"]["step"]["properties"]["kind"]["enum"]
+
+
+def properties(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every property of a schema with its path; conditions (`if`, `then`) only refer to definitions."""
+    if isinstance(schema, list):
+        for index, inner in enumerate(schema):
+            yield from properties(inner, f"{path}/{index}")
+    elif isinstance(schema, dict):
+        for key, inner in schema.items():
+            if key == "properties":
+                for name, each in inner.items():
+                    yield f"{path}/{name}", each
+                    yield from properties(each, f"{path}/{name}")
+            elif key not in ("if", "then", "else", "examples", "const", "enum"):
+                yield from properties(inner, f"{path}/{key}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_property_of_a_schema_is_described_with_an_example_that_holds(name: str) -> None:
+    schema = load_schema(name)
+    found = dict(properties(schema))
+    bare = [path for path, each in found.items() if not each.get("description") or not each.get("examples")]
+    wrong = [
+        f"{path}: {error.message}"
+        for path, each in found.items()
+        for example in each.get("examples", [])
+        for error in Draft202012Validator({**each, "$defs": schema.get("$defs", {})}).iter_errors(example)
+    ]
+
+    assert found
+    assert bare == []
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_schema_is_valid_closed_and_carries_its_version_in_name_id_and_const(name: str) -> None:
+    schema = load_schema(name)
+    Draft202012Validator.check_schema(schema)
+    opened = [
+        path
+        for path, each in [("", schema), *schema.get("$defs", {}).items(), *properties(schema)]
+        if "properties" in each and each.get("additionalProperties") is not False
+    ]
+
+    assert opened == []
+    assert schema["$id"] == f"{name}.schema.json"
+    assert schema["properties"]["version"]["const"] == int(name.rpartition("-")[2])
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page, as the usual viewers make them of its headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+
+    assert broken == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        if not page.exists():  # the test of links names it
+            continue
+        links = [link.partition("#")[0] for link in LINK.findall(page.read_text(encoding="utf-8"))]
+        targets = {(page.parent / link).resolve() for link in links if link.endswith(".md")}
+        waiting += targets - reached
+
+    assert {path for path in PAGES if (ROOT / "docs") in path.parents} - reached == set()
+
+
+def test_changelog_fragments_have_a_known_type_and_say_something() -> None:
+    kinds = "feature|bugfix|doc|removal|misc"
+    fragments = [path for path in (ROOT / "changelog.d").glob("*.md") if path.name != "template.md"]
+
+    assert [
+        path.name for path in fragments if not re.fullmatch(rf"(\+[\w-]+|\d+)\.({kinds})\.md", path.name)
+    ] == []
+    assert [path.name for path in fragments if not path.read_text(encoding="utf-8").strip()] == []
+
+
+def test_what_is_new_is_in_the_changelog_or_in_a_fragment() -> None:
+    released = f"## {__version__} (" in text("CHANGELOG.md")
+    fragments = [path for path in (ROOT / "changelog.d").glob("*.md") if path.name != "template.md"]
+
+    assert released or fragments
+
+
+def test_a_decision_has_all_its_parts_and_is_in_the_list() -> None:
+    folder = ROOT / "docs" / "decisions"
+    parts = ["Situation", "Decision", "Alternatives", "Consequences"]
+    listed = (folder / "README.md").read_text(encoding="utf-8")
+    records = sorted(path for path in folder.glob("[0-9]*.md") if not path.name.startswith("0000"))
+
+    assert {
+        path.name: re.findall(r"^## (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for path in records
+    } == {path.name: parts for path in records}
+    assert [path.name for path in records if path.name not in listed] == []
+
+
+def test_the_json_files_of_the_schemas_are_written_in_one_way() -> None:
+    for name in NAMES:
+        data = text("migrator", "schemas", f"{name}.schema.json")
+
+        assert json.dumps(json.loads(data), indent=2, ensure_ascii=False) + "\n" == data

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine on real files: the order of records and effects, crashes between them, failures on the way forward and back.
+
+The steps here write lines into one file, so that the file is the history of effects. `Crash` ends a run where a process
+would have been killed: nothing after it is executed, as after SIGKILL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from migrator.engine import MAX_ATTEMPTS, Engine, Interrupt, Progress
+from migrator.errors import ConflictError, DirtyError, HostError, InterruptedRunError, StepError
+from migrator.host import Host
+from migrator.journal import Journal, Kind, Run, Runs, Status
+from migrator.plan import PlannedStep
+from migrator.steps import Hands, Sight, Undo, Where
+from migrator.systemd import UnitControl
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Line:
+    """A step whose effect is one line in /state, and whose undo is that it is gone."""
+
+    kind: ClassVar[str] = "line"
+    volatile: ClassVar[bool] = False
+    offline: ClassVar[bool] = True
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.name: str = params["name"]
+        self.faults: dict[str, BaseException] = params.get("faults", {})
+
+    def _fault(self, at: str) -> None:
+        if fault := self.faults.pop(at, None):
+            raise fault
+
+    def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
+        return Where.AFTER if self.name in lines(look.reader.root) else Where.BEFORE
+
+    def capture(self, look: Sight) -> Undo:
+        return {"before": sorted(lines(look.reader.root))}
+
+    def apply(self, hands: Hands) -> None:
+        self._fault("apply before")
+        write(hands.host.root, [*lines(hands.host.root), self.name])
+        self._fault("apply after")
+
+    def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
+        self._fault("revert before")
+        write(hands.host.root, [line for line in lines(hands.host.root) if line != self.name])
+        self._fault("revert after")
+
+
+class VolatileLine(Line):
+    """The same, of a kind that a reboot takes away."""
+
+    kind: ClassVar[str] = "volatile"
+    volatile: ClassVar[bool] = True
+
+
+def lines(root: Path) -> list[str]:
+    state = root / "state"
+    return state.read_text().split() if state.exists() else []
+
+
+def write(root: Path, content: list[str]) -> None:
+    (root / "state").write_text("".join(f"{line}\n" for line in content))
+
+
+def make_run(tmp_path: Path) -> Run:
+    return Runs(Host(tmp_path)).create("cd" * 32, b"{}", b"{}", [])
+
+
+def engine(run: Run, tmp_path: Path, *steps: Line, boot: str = "boot-1") -> Engine:
+    host = Host(tmp_path)
+    units = UnitControl(host)
+
+    def no_runtime(kind: str, socket: str) -> Any:
+        raise HostError(f"no {kind} at {socket}")
+
+    told: list[Progress] = []
+    hands = Hands(
+        reader=host,
+        units=units,
+        runtime_reader=no_runtime,
+        say=lambda _: None,
+        check=Interrupt().check,
+        host=host,
+        control=units,
+        blob=run.blob,
+        runtime_control=no_runtime,
+    )
+    planned = [(PlannedStep(id=step.name, kind=step.kind, why="", params={}), step) for step in steps]
+    return Engine(steps=planned, journal=Journal(run, boot), hands=hands, tell=told.append)
+
+
+def step(name: str, cls: type[Line] = Line, **faults: BaseException) -> Line:
+    return cls({"name": name, "faults": {key.replace("_", " "): value for key, value in faults.items()}})
+
+
+def kinds(run: Run) -> list[tuple[str, str]]:
+    return [(record.kind.value, record.step) for record in run.records()]
+
+
+def test_undo_is_on_disk_before_the_change_and_a_record_follows_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+
+    engine(run, tmp_path, step("a"), step("b")).forward()
+
+    each = [("captured", "applying", "applied"), ("captured", "applying", "applied")]
+    assert [
+        ("begin", ""),
+        *[(kind, name) for name, kinds in zip("ab", each, strict=True) for kind in kinds],
+        ("committed", ""),
+    ] == kinds(run)
+    assert ["a", "b"] == lines(tmp_path)
+
+
+@pytest.mark.parametrize("at", ["apply before", "apply after"])
+@pytest.mark.parametrize("then", ["resume", "rollback", "resume and rollback"])
+@pytest.mark.parametrize("boot", ["boot-1", "boot-2"])
+def test_a_crash_in_a_step_ends_right_whatever_comes_then(
+    tmp_path: Path, at: str, then: str, boot: str
+) -> None:
+    write(tmp_path, ["original"])
+    run = make_run(tmp_path)
+    with pytest.raises(Crash):
+        engine(run, tmp_path, step("a"), Line({"name": "b", "faults": {at: Crash()}}), step("c")).forward()
+
+    steps = step("a"), step("b"), step("c")
+    if "resume" in then:
+        engine(run, tmp_path, *steps, boot=boot).forward()
+        assert ["original", "a", "b", "c"] == lines(tmp_path)
+        assert Status.COMMITTED is run.state().status
+    if "rollback" in then:
+        engine(run, tmp_path, *steps, boot=boot).back("test")
+        assert ["original"] == lines(tmp_path)
+        assert Status.ROLLED_BACK is run.state().status
+
+
+@pytest.mark.parametrize("at", ["revert before", "revert after"])
+def test_a_crash_on_the_way_back_goes_on_there(tmp_path: Path, at: str) -> None:
+    run = make_run(tmp_path)
+    engine(run, tmp_path, step("a"), step("b")).forward()
+    with pytest.raises(Crash):
+        engine(run, tmp_path, step("a"), Line({"name": "b", "faults": {at: Crash()}})).back("test")
+
+    engine(run, tmp_path, step("a"), step("b")).back("again")
+
+    assert [] == lines(tmp_path)
+    assert Status.ROLLED_BACK is run.state().status
+
+
+def test_after_a_reboot_what_it_took_away_is_done_again_and_the_rest_is_not(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(Crash):
+        engine(
+            run,
+            tmp_path,
+            step("unit", VolatileLine),
+            step("file"),
+            Line({"name": "last", "faults": {"apply before": Crash()}}),
+        ).forward()
+    write(tmp_path, ["file"])  # the reboot
+
+    engine(run, tmp_path, step("unit", VolatileLine), step("file"), step("last"), boot="boot-2").forward()
+
+    assert ["file", "unit", "last"] == lines(tmp_path)
+
+
+def test_a_failing_step_leaves_the_run_open_with_its_reason(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+
+    with pytest.raises(StepError, match="no way"):
+        engine(run, tmp_path, step("a"), step("b", apply_before=StepError("no way"))).forward()
+
+    state = run.state()
+    assert (Status.APPLYING, "no way") == (state.status, state.reason)
+
+
+def test_a_fault_of_our_own_is_a_failed_step_with_its_traceback_kept(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+
+    with pytest.raises(StepError, match="internal error in step a"):
+        engine(run, tmp_path, step("a", apply_before=ZeroDivisionError("oops"))).forward()
+
+    assert "ZeroDivisionError: oops" in (run.directory / "traceback.txt").read_text()
+
+
+def test_more_than_three_attempts_stop_the_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    for _ in range(MAX_ATTEMPTS):
+        with pytest.raises(Crash):
+            engine(run, tmp_path, step("a", apply_before=Crash())).forward()
+
+    with pytest.raises(StepError, match="tried 3 times"):
+        engine(run, tmp_path, step("a")).forward()
+    engine(run, tmp_path, step("a")).back("gave up")
+
+    assert Status.ROLLED_BACK is run.state().status
+
+
+def test_a_failing_revert_does_not_stop_the_others_and_is_tried_again(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    engine(run, tmp_path, step("a"), step("b"), step("c")).forward()
+
+    with pytest.raises(DirtyError, match="1 steps could not be taken back:\n  b: stuck"):
+        engine(run, tmp_path, step("a"), step("b", revert_before=StepError("stuck")), step("c")).back("test")
+    assert (["b"], Status.DIRTY) == (lines(tmp_path), run.state().status)
+
+    engine(run, tmp_path, step("a"), step("b"), step("c")).back("test")
+    assert ([], Status.ROLLED_BACK) == (lines(tmp_path), run.state().status)
+
+
+def test_forward_stops_when_the_journal_cannot_be_written_and_nothing_is_changed(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    going = engine(run, tmp_path, step("a"))
+    break_journal(going)
+
+    with pytest.raises(HostError, match="cannot write"):
+        going.forward()
+
+    assert [] == lines(tmp_path)
+
+
+def test_rollback_goes_on_without_its_journal(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    engine(run, tmp_path, step("a"), step("b")).forward()
+    going = engine(run, tmp_path, step("a"), step("b"))
+    break_journal(going)
+
+    going.back("disk full")
+
+    assert [] == lines(tmp_path)
+
+
+def break_journal(going: Engine) -> None:
+    """Give the journal a disk that is full."""
+    import os  # noqa: PLC0415
+
+    os.close(going.journal._descriptor)
+    going.journal._descriptor = os.open("/dev/full", os.O_RDWR)
+
+
+def test_a_signal_stops_between_steps_and_the_run_can_go_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    interrupt = Interrupt()
+    going = engine(run, tmp_path, step("a"))
+    object.__setattr__(going.hands, "check", interrupt.check)
+    interrupt(15, None)
+
+    with pytest.raises(InterruptedRunError, match="SIGTERM"):
+        going.forward()
+    assert ("interrupted", "") == kinds(run)[-1]
+
+    engine(run, tmp_path, step("a")).forward()
+    assert ["a"] == lines(tmp_path)
+
+
+class Elsewhere(Line):
+    """A step that finds the node neither before nor after it."""
+
+    def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
+        return Where.ELSEWHERE
+
+
+def test_a_node_that_is_neither_before_nor_after_is_a_conflict_on_resume(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(Crash):
+        engine(run, tmp_path, step("a", apply_before=Crash())).forward()
+
+    with pytest.raises(ConflictError, match="neither as before"):
+        engine(run, tmp_path, Elsewhere({"name": "a"})).forward()
+
+
+def test_every_kind_of_record_is_known_to_the_fold() -> None:
+    """A record that the fold does not know would be lost on resume."""
+    from migrator.journal import Record, fold  # noqa: PLC0415
+
+    for kind in Kind:
+        fold([Record(number=1, time="", boot="", kind=kind, step="a", data={"undo": {}})])
