@@ -38,7 +38,7 @@ types: venv
 	@$(VENV)/bin/mypy
 
 pure: venv
-	@$(RUN) -m pytest -q --ignore=tests/lab --ignore=tests/packaging
+	@$(RUN) -m pytest -q -n 3 --ignore=tests/lab --ignore=tests/packaging
 
 test: venv  ## everything, the lab's real nodes included; what this machine cannot run is named with the reason
 	@$(PARALLEL) types lint

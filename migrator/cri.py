@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,9 @@ _SANDBOX_STATES = {0: "running", 1: "exited"}
 _CALL = 30.0  # seconds
 _REMOVE = 120.0  # seconds to stop or remove one sandbox: its network is torn down by CNI programs
 _AT_ONCE = 8  # calls under way
+_NOT_YET = "server is not initialized yet"
+"""What containerd answers for a moment after systemd has called it started."""
+_STARTING = 30.0  # seconds; with many containers to recover the moment is long
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),  # the kubelet's own limit
     ("grpc.enable_http_proxy", 0),
@@ -136,14 +140,20 @@ class Cri:
         ]
 
     def _call(self, name: str, *, api: str = "", **fields: object) -> Any:
-        known = self._channel is not None
-        try:
-            return self._answer(name, self._send(name, _CALL, fields, api))
-        except _UnavailableError:
-            if not known:
-                raise
-        # The connection was from before a restart of the runtime; gRPC would wait longer and longer to make a new one.
-        return self._answer(name, self._send(name, _CALL, fields, api))
+        made_before = self._channel is not None
+        deadline = time.monotonic() + _STARTING
+        while True:
+            try:
+                return self._answer(name, self._send(name, _CALL, fields, api))
+            except _UnavailableError:
+                # The connection may be from before a restart of the runtime: once more, with a new one.
+                if not made_before:
+                    raise
+                made_before = False
+            except HostError as error:
+                if _NOT_YET not in error.message or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def _all(self, name: str, requests: Iterable[dict[str, object]], timeout: float = _CALL) -> Iterator[Any]:
         """Make the same call many times, some at once; yield answers in order, None for what is not there any more."""
@@ -178,8 +188,8 @@ class Cri:
             if code is grpc.StatusCode.UNIMPLEMENTED:
                 raise _UnimplementedError from error
             kind = HostError
-            if code is grpc.StatusCode.UNAVAILABLE:
-                self.close()
+            if code is grpc.StatusCode.UNAVAILABLE and _NOT_YET not in sent.details():
+                self.close()  # gRPC would wait longer and longer before it connects again
                 kind = _UnavailableError
             raise kind(
                 f"{name} at {self.socket} failed ({code.name}): {sent.details()}",

@@ -14,6 +14,7 @@ makes a million log lines cheaper than a Perl one-liner.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -37,7 +38,7 @@ from migrator.errors import UsageError
 
 _CHUNK = (
     32 * 1024
-)  # bytes; with larger ones malloc returns the memory each time, which costs more than the calls
+)  # bytes; with more, malloc gives the memory back each time, which costs more than the calls
 _REMEMBERED = 50_000  # spellings; a node has some thousand
 _LONGEST = 4096  # bytes, PATH_MAX: what is further left of `kubepods` belongs to no path
 
@@ -53,33 +54,24 @@ _ROOT_OF_KIND = ("kubelet",)  # kind and minikube start the kubelet with --cgrou
 
 # What may stand left of `/kubepods` for the quick way: nothing of a path, or a mount point.
 _ANY = rb"[" + _CLASS + rb"\x80-\xff]"
-_QUICK_LEFT = (
-    rb"(?:(?<=/kubepods)(?<!"
-    + _ANY
-    + rb"/kubepods)%s)"
-    % b"".join(
-        rb"|(?<=/cgroup%s/kubepods)" % directory
-        for directory in (
-            *(
-                b"",
-                b"/memory",
-                b"/cpu,cpuacct",
-                b"/cpu",
-                b"/cpuacct",
-                b"/cpuset",
-                b"/blkio",
-                b"/pids",
-                b"/devices",
-            ),
-            *(b"/systemd", b"/unified"),
-        )
-    )
+_CONTROLLERS = (
+    b"",
+    b"memory/",
+    b"cpu,cpuacct/",
+    b"cpu/",
+    b"cpuset/",
+    b"blkio/",
+    b"pids/",
+    b"systemd/",
+    b"unified/",
 )
-# `.{32}` costs nothing, a class costs a step a byte: what the dots stand for is judged once, by `_after_kubepods`.
-_QUICK_RIGHT = (
-    rb"(?:(?:/burstable/pod|/besteffort/pod|/pod).{32}(?:END|/.{64}END|.{4}END|.{4}/.{64}END)|[\w./-]*+END)"
+_QUICK_LEFT = rb"(?:(?<=/kubepods)(?<!%s/kubepods)%s)" % (
+    _ANY,
+    b"".join(rb"|(?<=/sys/fs/cgroup/%skubepods)" % controller for controller in _CONTROLLERS),
 )
-_QUICK_RIGHT = _QUICK_RIGHT.replace(b"END", rb"(?!%s)" % _ANY)
+# A dot costs nothing, a class costs a step a byte: what the dots stand for is judged once, by `_after_kubepods`.
+_QUICK_RIGHT = rb"(?:(?:/burstable/pod|/besteffort/pod|/pod)HEX.{30}(?:END|/HEX.{62}END|.{4}END|.{4}/HEX.{62}END)|[\w./-]*+END)"
+_QUICK_RIGHT = _QUICK_RIGHT.replace(b"HEX", rb"[0-9a-f][0-9a-f]").replace(b"END", rb"(?!%s)" % _ANY)
 # The pattern starts with its literal, which `re` finds fast. The group is what follows it; None is another form.
 _QUICK = re.compile(rb"kubepods(?:(%s%s|-)|)" % (_QUICK_LEFT, _QUICK_RIGHT), re.DOTALL)
 
@@ -104,9 +96,11 @@ class _Memo(dict[bytes | None, bytes]):
         self._make = make
 
     def __missing__(self, key: bytes | None) -> bytes:
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        value = self[key] = self._make(key)
+        value = self._make(key)
+        if key is not None and len(key) <= _LONGEST:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[key] = value
         return value
 
 
@@ -176,8 +170,9 @@ class Translator:
     def _after_kubepods(self, rest: bytes | None) -> bytes:
         if rest is None or not _PLAIN.fullmatch(rest):
             raise _AnotherFormError
-        bare, mounted = self._token(b"/kubepods" + rest), self._token(b"/cgroup/kubepods" + rest)
-        if mounted != b"/cgroup" + bare:
+        mount, path = b"/sys/fs/cgroup", b"/kubepods" + rest
+        bare, mounted = self._token(path), self._token(mount + path)
+        if mounted != mount + bare:
             raise _AnotherFormError  # `/kubepods/` alone is a path only below a mount point
         return bare[1:]
 
@@ -211,7 +206,7 @@ class Translator:
     def _is_certain(self, place: Place, path: str, before: str) -> bool:
         """Tell whether text that reads like a place surely is a cgroup, and not a file, a pattern or a word.
 
-        Where it starts at a mount point, it is. Else a pod or QoS class must follow `kubepods`, unless that is all
+        Below /sys/fs/cgroup, it is. Else a pod or QoS class must follow `kubepods`, unless that is all
         there is of an absolute path. The kubelet's root must be named by `cgroup_root` or the slices, or be a single
         component of an absolute path with a pod. `before` is a shell variable, a format or a wildcard, if anything.
         """
@@ -219,12 +214,11 @@ class Translator:
             return False
         if place.pod_uid and not _UID.fullmatch(place.pod_uid):
             return False
-        prefix = place.prefix.split("/")
-        if not MOUNTS.isdisjoint(prefix):
+        if "/sys/fs/cgroup/" in f"/{place.prefix}/":
             return True
         below = place.kind is not Kind.KUBEPODS
         if path.startswith("//"):  # the rest of a URL; cAdvisor has the cgroup's path in it
-            return below and prefix[-1].endswith("containers")
+            return below and place.prefix.endswith("containers")
         alone = not place.prefix and not place.relative and before in {"", "^"} and place.tail != "/"
         if self._root is not None:
             return place.pod_uid is not None or (not place.prefix and (below or alone))
@@ -267,6 +261,31 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def run_plain(arguments: Sequence[str]) -> bool:
+    """Do the filter if these are its options, spelled plainly; else do nothing and return False.
+
+    It is what the command does, without the start-up of its command-line library. Raises as `run` does.
+    """
+    options: dict[str, str] = {}
+    paths: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in {"--to", "--runtime", "--cgroup-root"}:
+            options[name] = value if equals else next(words, "")
+        else:
+            paths.append(word)
+    try:
+        to = Driver(options.get("--to", Driver.SYSTEMD))
+        runtime = Runtime(options["--runtime"]) if "--runtime" in options else None
+    except ValueError:
+        return False
+    if paths != ["-"]:
+        return False
+    run(paths, to=to, runtime=runtime, cgroup_root=options.get("--cgroup-root"))
+    return True
+
+
 def _path(path: str, to: Driver, runtime: Runtime | None, cgroup_root: str | None) -> str:
     from pathlib import Path  # noqa: PLC0415 - late: the filter starts faster without
 
@@ -283,6 +302,8 @@ def _path(path: str, to: Driver, runtime: Runtime | None, cgroup_root: str | Non
 
 
 def _filter(translator: Translator, target: BufferedIOBase) -> None:
+    with contextlib.suppress(OSError):
+        os.set_blocking(sys.stdin.fileno(), True)  # else a pause of the writer would read as the end
     try:
         translator.translate_stream(_buffered(sys.stdin.buffer), target)
     except RuntimeUnknownError as error:

@@ -10,11 +10,12 @@ import http.client
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from migrator.cgroups import CgroupName, CgroupNameError, Driver, from_cgroupfs
-from migrator.errors import HostError
+from migrator.errors import CgmigrateError, HostError
 from migrator.facts.cgroup import walk
 from migrator.facts.model import Hierarchy
 from migrator.host import Reader
@@ -58,6 +59,18 @@ class Cgroup:
     """Processes in it or below it, in any hierarchy."""
     limits: Mapping[str, int] = field(default_factory=dict)
     """`memory` bytes, `quota` and `period` microseconds, `shares` (v1) or `weight` (v2), `tasks`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemdSays:
+    """What systemd answered, asked in two ways."""
+
+    shown: Mapping[str, Mapping[str, str]]
+    """`systemctl show`: properties by unit, `[not set]` and all as it prints them."""
+    listed: Mapping[str, str]
+    """D-Bus: active state by unit."""
+    silent: tuple[tuple[str, str], ...] = ()
+    """(who gave no answer, why)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,22 +155,28 @@ def look_at_processes(reader: Reader, pids: Iterable[int]) -> dict[int, dict[str
     return found
 
 
-def look_at_units(units: Units, cgroup_root: str = "/") -> dict[str, dict[str, str]]:
-    """Ask systemd for all units of Kubernetes at once: properties by unit, `[not set]` and all as it prints them.
+def look_at_systemd(reader: Reader, cgroup_root: str = "/") -> SystemdSays:
+    """Ask systemd for all units of Kubernetes in both ways at once: one `systemctl show`, and D-Bus.
 
-    Raises:
-        HostError: systemd does not answer.
+    Both take systemd the same short time, so that what is seen is of one moment. Silence is part of the answer.
     """
-    return units.show(unit_patterns(cgroup_root), PROPERTIES)
-
-
-def list_units(units: Units, cgroup_root: str = "/") -> dict[str, str]:
-    """Ask systemd over D-Bus which of those units are loaded: active state by unit.
-
-    Raises:
-        HostError: the bus or systemd does not answer.
-    """
-    return {unit.name: unit.active_state for unit in units.list(*unit_patterns(cgroup_root))}
+    patterns = unit_patterns(cgroup_root)
+    silent: list[tuple[str, str]] = []
+    shown: dict[str, dict[str, str]] = {}
+    listed: dict[str, str] = {}
+    with Units(reader) as units, ThreadPoolExecutor(1) as beside:
+        showing = beside.submit(
+            units.show, patterns, PROPERTIES
+        )  # waits for a program, and uses no connection
+        try:
+            listed = {unit.name: unit.active_state for unit in units.list(*patterns)}
+        except CgmigrateError as error:
+            silent.append(("systemd on D-Bus", error.message))
+        try:
+            shown = showing.result()
+        except CgmigrateError as error:
+            silent.append(("systemctl", error.message))
+    return SystemdSays(shown=shown, listed=listed, silent=tuple(silent))
 
 
 def process_start(reader: Reader, pid: int) -> float | None:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import re
+from bisect import bisect_left
 
 from migrator.configs.text import line_end, line_start
 
@@ -25,7 +26,7 @@ _SECTION_OR_HEADER = frozenset({"authorization", "proxyauthorization"})
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _KEY = re.compile(
-    r"""(?P<key>"(?:[^"\\\n]|\\.)*"(?=\s*[:=])|'[^'\n]*'(?=\s*[:=])|[A-Za-z_][\w.\-]*)"""
+    r"""(?P<key>"(?:[^"\\\n]|\\.)*"(?=\s*[:=])|'[^'\n]*'(?=\s*[:=])|(?<![\w.])\w[\w.\-]*+)"""
     r"""(?P<separator>\\*["']?(?:(?<=["'])\s*|[ \t]*)[:=][ \t]*)""",
 )
 _FLAG = re.compile(
@@ -53,7 +54,7 @@ _SHAPES = (
     re.compile(r"\b(?:gh[opsur]_|github_pat_|glpat-|dckr_(?:pat|oat)_|xox[abp]-|AKIA)[\w-]{8,}"),
     re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b"),
 )
-_BASE64 = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9+/]{8,}={0,2}(?![\w+/=.-])")
+_BASE64 = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9+/]{8,}+={0,2}+(?![\w+/=.-])")
 _USER_AND_PASSWORD = re.compile(rb"[\x21-\x39\x3b-\x7e]+:[\x20-\x7e]+")
 
 Span = tuple[int, int]
@@ -144,6 +145,7 @@ def _by_flag(text: str) -> list[Span]:
 
 def _by_key(text: str) -> list[Span]:
     secret_tables = _secret_tables(text)
+    brackets = _depths(text)
     spans = []
     position = 0
     while found := _KEY.search(text, position):
@@ -156,7 +158,8 @@ def _by_key(text: str) -> list[Span]:
             continue
         in_table = any(start <= found.start() < end for start, end in secret_tables)
         if section or in_table or _is_secret(words):
-            span = _value(text, found)
+            depth = bisect_left(brackets, (found.start(), 0))
+            span = _value(text, found, in_brackets=bool(depth) and brackets[depth - 1][1] > 0)
             spans.append(span)
             if text[position : position + 1] in {'"', "'", "[", "{"}:
                 position = max(position, span[1])
@@ -164,6 +167,17 @@ def _by_key(text: str) -> list[Span]:
                 spans.append(remark.span("remark"))
                 position = remark.end()
     return spans
+
+
+def _depths(text: str) -> list[tuple[int, int]]:
+    """Return every bracket's offset, and how many are open after it."""
+    depths = []
+    depth = 0
+    for token in _BRACKETS.finditer(text):
+        if token[0] in {"[", "{", "]", "}"}:
+            depth = max(0, depth + (1 if token[0] in "[{" else -1))
+            depths.append((token.start(), depth))
+    return depths
 
 
 def _plain_key(key: str) -> str:
@@ -185,7 +199,7 @@ def _secret_tables(text: str) -> list[Span]:
     return tables
 
 
-def _value(text: str, key: re.Match[str]) -> Span:
+def _value(text: str, key: re.Match[str], *, in_brackets: bool) -> Span:
     """Where the value of a secret key stands; it may go on over several lines."""
     start = key.end()
     quoted_key = key["key"].startswith(('"', "'"))
@@ -203,7 +217,7 @@ def _value(text: str, key: re.Match[str]) -> Span:
         return start + 1, end
     if quoted_key and (literal := _JSON_LITERAL.match(text, start)):
         return literal.span()
-    return start, _rest(text, key, start)
+    return start, _rest(text, key, start, in_brackets=in_brackets)
 
 
 def _open_quote(text: str, offset: int) -> str:
@@ -255,16 +269,15 @@ def _closing_bracket(text: str, start: int) -> int:
     return 0
 
 
-def _rest(text: str, key: re.Match[str], start: int) -> int:
-    """Where an unquoted value ends: with the line, with its continuation lines, with its deeper block (YAML)."""
+def _rest(text: str, key: re.Match[str], start: int, *, in_brackets: bool) -> int:
+    """Where an unquoted value ends: with the line, its continuation lines, its deeper block or its bracket (YAML)."""
     end = line_end(text, start)
-    while text[:end].rstrip("\r\n").endswith("\\") and end < len(text):
+    while text[start:end].rstrip("\r\n").endswith("\\") and end < len(text):
         end = line_end(text, end)
     if ":" not in key["separator"]:
         return end
     column = key.start() - line_start(text, key.start())
-    before = text[key.start() - column : key.start()]
-    if before.count("{") + before.count("[") > before.count("}") + before.count("]"):
+    if in_brackets:
         closing = _CLOSING.search(text, start)
         return max(end, closing.start() if closing else len(text))
     is_open = not text[start:end].strip()

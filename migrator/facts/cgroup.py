@@ -114,14 +114,11 @@ def survey(look: Look, hierarchies: Iterable[Hierarchy], cgroup_root: str = "") 
                 continue
             count.directories += 1
             count.populated += populated
-            for qos, before, after in count.pods:
-                if path.startswith(before) and path.endswith(after):
-                    uid = path[len(before) : len(path) - len(after)]
-                    if uid and "/" not in uid:
-                        uid = uid.replace("_", "-")
-                        drivers.setdefault(uid, set()).add(count.driver.value)
-                        classes[uid] = qos
-                    break
+            # Most cgroups are containers, and their names hold no "pod".
+            if path.rfind("pod") > path.rfind("/") and (pod := _pod(path, count.pods)):
+                uid, qos = pod
+                classes[uid] = qos
+                drivers.setdefault(uid, set()).add(count.driver.value)
         trees += (
             Tree(
                 driver=each.driver.value,
@@ -182,6 +179,15 @@ def _pod_pattern(qos: cgroups.QoS, driver: cgroups.Driver, root: str) -> tuple[s
     """Return the class, and the text around a pod's uid in its path: a walk meets thousands, too many to parse each."""
     before, _, after = cgroups.pod_slice(_UID, qos, driver, cgroup_root=root).rpartition(_UID)
     return qos.value, before, after
+
+
+def _pod(path: str, patterns: Iterable[tuple[str, str, str]]) -> tuple[str, str] | None:
+    """Return uid and class of the pod whose own cgroup this is."""
+    for qos, before, after in patterns:
+        if path.startswith(before) and path.endswith(after):
+            uid = path[len(before) : len(path) - len(after)]
+            return (uid.replace("_", "-"), qos) if uid and "/" not in uid else None
+    return None
 
 
 def _real(look: Look, mount: str) -> str:

@@ -63,6 +63,7 @@ class RemoveSandboxes:
                 return
             self._remove(hands)
             return
+        ensure_active(hands, self.units)  # a reboot before the runtime's own stop left it down, by the guard
         reader = hands.runtime_reader(self.runtime, self.socket)
         if any(each.cgroup_parent and self._foreign(each.cgroup_parent) for each in reader.containers()):
             self._remove(hands)

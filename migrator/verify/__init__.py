@@ -11,23 +11,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from migrator.cgroups import CgroupNameError, Driver
-from migrator.errors import CgmigrateError, UsageError
+from migrator.errors import UsageError
 from migrator.facts.model import Facts
 from migrator.findings import Finding, Severity
 from migrator.host import Reader
 from migrator.plan_table import Translation
-from migrator.systemd import Units
 from migrator.verify.model import RULES, VERIFY_VERSION, CheckResult, Evidence, Ledger, Rule, Verification
 from migrator.verify.node import check_node
 from migrator.verify.pods import check_pods
 from migrator.verify.returned import check_returned, running
 from migrator.witness import (
+    Cgroup,
     ask_health,
     changed,
-    list_units,
     look_at_processes,
+    look_at_systemd,
     look_at_tree,
-    look_at_units,
     process_start,
     read_manifests,
     tree_root,
@@ -104,40 +103,30 @@ def look(
     """Gather the facts, and what both witnesses say right now; what cannot be heard is part of the evidence."""
     facts = _facts(reader, progress)
     root, page_size = facts.kubelet.cgroup_root or "/", facts.node.page_size
-    silent: list[tuple[str, str]] = []
-    shown: dict[str, dict[str, str]] = {}
-    listed: dict[str, str] = {}
-    with Units(reader) as units:
-        progress("asking systemd for its units")
-        try:
-            shown = look_at_units(units, root)
-        except CgmigrateError as error:
-            silent.append(("systemctl", error.message))
-        try:
-            listed = list_units(units, root)
-        except CgmigrateError as error:
-            silent.append(("systemd on D-Bus", error.message))
+    progress("asking systemd for its units")
+    systemd = look_at_systemd(reader, root)
     progress("reading the cgroup tree")
-    cgroups = {}
+    cgroups: dict[str, Cgroup] = {}
+    silent = systemd.silent
     try:
         cgroups = look_at_tree(reader, facts.node.hierarchies, tree_root(expected, root), page_size)
     except CgroupNameError as error:
-        silent.append(("cgroupfs", f"the node's cgroup root {root} has no place under {expected}: {error}"))
+        silent += (("cgroupfs", f"the node's cgroup root {root} has no place under {expected}: {error}"),)
     pids = [pid for pod in facts.pods for container in pod.containers for pid in container.pids]
     manifests, unread = read_manifests(reader, facts.kubelet.static_pod_path)
     return Evidence(
         facts=facts,
         cgroups=cgroups,
         processes=look_at_processes(reader, pids),
-        shown=shown,
-        listed=listed,
+        shown=systemd.shown,
+        listed=systemd.listed,
         kubelet_started=process_start(reader, facts.kubelet.unit.main_pid) if facts.kubelet.unit else None,
         written=_written(reader, facts),
         health=_health(facts),
         manifests=manifests,
         before=before or {},
         unread=unread,
-        silent=tuple(silent),
+        silent=silent,
     )
 
 

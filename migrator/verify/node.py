@@ -220,7 +220,7 @@ def _units(ledger: Ledger) -> None:
             "no unit of Kubernetes",
             said=("", ", ".join(old) or "none"),
             subject="systemd",
-            summary=f"{plural(len(old), 'unit')} of Kubernetes are loaded although cgroupfs is the driver: the next "
+            summary=f"{plural(len(old), 'unit')} of Kubernetes still loaded although cgroupfs is the driver: the next "
             "switch to systemd would find them",
             remediation=command("systemctl", "stop", *old) if old else "",
         )

@@ -154,7 +154,7 @@ def machine() -> str:
         ),
         platform.machine(),
     )
-    return f"{os.cpu_count()} x {cpu}, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} x {cpu}, Linux {'.'.join(platform.release().split('.')[:2])}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from migrator.cli import run
 
 NODES = Path(__file__).parent.parent / "nodes"
 SAMPLES = sorted(path.parent.name for path in NODES.glob("*/facts.json"))
@@ -26,10 +29,27 @@ def image(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return root
 
 
-def cgmigrate(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "migrator", *map(str, arguments)]
-    done = subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=120)
-    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+class Done(NamedTuple):
+    """How a command ended, and what it said."""
+
+    args: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def cgmigrate(*arguments: str | Path) -> Done:
+    """Run the command in this process, as `__main__` does; tests/packaging and tests/lab run it as a process."""
+    words = tuple(map(str, arguments))
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(words)
+    said = []
+    for stream in (out, err):
+        stream.flush()
+        stream.seek(0)
+        said.append(stream.read())
+    return Done(words, code, *said)
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, int, int, str]]:
@@ -119,7 +139,7 @@ PLAN_DAMAGE = [
 
 
 @pytest.mark.parametrize(
-    ("what", "damage", "code", "message"), PLAN_DAMAGE, ids=[row[0] for row in PLAN_DAMAGE]
+    ("damage", "code", "message"), [row[1:] for row in PLAN_DAMAGE], ids=[row[0] for row in PLAN_DAMAGE]
 )
 def test_a_damaged_or_forged_plan_is_refused_and_nothing_is_touched(
     tmp_path: Path, damage: Callable[[str], str], code: int, message: str
@@ -189,11 +209,8 @@ USAGE = [
 def test_wrong_use_is_exit_code_2_without_a_traceback(
     tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    root = (
-        []
-        if "--root" in arguments or arguments[0] in ("schema", "translate", "nonsense")
-        else ["--root", tmp_path]
-    )
+    takes_root = "--root" not in arguments and arguments[0] not in ("schema", "translate", "nonsense")
+    root: list[str | Path] = ["--root", tmp_path] if takes_root else []
 
     done = cgmigrate(*arguments, *root)
 

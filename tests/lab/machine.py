@@ -19,6 +19,8 @@ from .cache import LabError, cache_dir, copy_tree, remove_tree
 
 HERE = Path(__file__).resolve().parent
 CGROUP = Path("/sys/fs/cgroup")
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_INSTANCES = 1024  # the kernel's default of 128 is one for all nodes: five of them use it up
 ENVIRONMENT = {
     "HOME": "/root",
     "LANG": "C.UTF-8",
@@ -163,6 +165,8 @@ class Machine:
         """Switch on and wait until systemd has done its first work (state running or degraded)."""
         if self.init is not None:
             raise LabError(f"node {self.name!r} is on already")
+        if int(INOTIFY.read_text()) < INOTIFY_INSTANCES:
+            INOTIFY.write_text(str(INOTIFY_INSTANCES))
         with (self.dir / "console.log").open("ab") as log:
             process = subprocess.Popen(
                 ["sh", HERE / "boot.sh", self.root, self.name, nodes_dir(), *options],

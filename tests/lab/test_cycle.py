@@ -6,6 +6,8 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -79,7 +81,9 @@ def test_forward_and_back_and_forward_again(node: Node) -> None:
     ]
 
 
-def assert_only_the_diff_changed(node: Node, plan: dict[str, list[dict]], before: dict[str, str]) -> None:  # type: ignore[type-arg]
+def assert_only_the_diff_changed(
+    node: Node, plan: dict[str, list[dict[str, Any]]], before: dict[str, str]
+) -> None:
     """Comments, key order and indentation survive: the lines that differ are the lines of the diff shown."""
     shown = {
         step["params"]["path"]: step["params"]["diff"]
@@ -98,7 +102,7 @@ def assert_only_the_diff_changed(node: Node, plan: dict[str, list[dict]], before
         assert promised == changed
 
 
-def assert_as_predicted(node: Node, plan: dict[str, list[dict]]) -> None:  # type: ignore[type-arg]
+def assert_as_predicted(node: Node, plan: dict[str, list[dict[str, Any]]]) -> None:
     """Each pod is in the very slice of the table; each container in a scope there, of the form predicted."""
     slices = {row["pod_uid"]: row["to_path"] for row in plan["translations"] if row["kind"] == "pod"}
     memory = set(node.cgroups()["memory"])
@@ -126,7 +130,7 @@ def test_disagreeing_drivers_are_a_blocker_with_both_sources(node: Node) -> None
     assert "" == node.run(["ls", "/root"]).stdout
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Node], None]] = {
     "the kubelet's file": lambda node: node.write(KUBELET_CONFIG, node.read(KUBELET_CONFIG) + "# edited\n"),
     "the runtime's file": lambda node: node.write(
         RUNTIME_CONFIG[node.flavour], "\n" + node.read(RUNTIME_CONFIG[node.flavour])

@@ -50,7 +50,8 @@ def test_killed_in_the_middle_of_each_step(node: Node) -> None:
 def journal(node: Node) -> list[tuple[str, str]]:
     """Return (kind, step) of the newest run's records, as they are on the node's disk now."""
     runs = sorted((Path(node.root) / "var/lib/cgmigrate/runs").glob("2*"))
-    lines = (runs[-1] / "journal.jsonl").read_bytes().splitlines() if runs else []
+    newest = runs[-1] / "journal.jsonl" if runs else None
+    lines = newest.read_bytes().splitlines() if newest and newest.exists() else []
     found = []
     for line in lines:
         try:

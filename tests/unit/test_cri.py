@@ -306,6 +306,16 @@ def test_a_runtime_that_was_restarted_is_found_again_at_once(tmp_path: Path) -> 
         second.stop(None).wait()
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE])
+def test_a_runtime_that_is_still_starting_is_waited_for(cri: CriControl, runtime: Runtime, code: Any) -> None:
+    runtime.refusals["Version"] = (code, "server is not initialized yet")
+    ready = threading.Timer(0.5, runtime.refusals.clear)
+    ready.start()
+    assert cri.version()[2] == runtime.api
+    assert runtime.calls.count("Version") > 2
+    ready.join()
+
+
 def test_a_socket_that_nobody_serves_is_an_error_and_says_nothing_on_the_terminal(tmp_path: Path) -> None:
     script = (
         "import socket, sys; from migrator.cri import Cri; from migrator.errors import HostError\n"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from migrator.cgroups import CgroupNameError, Driver, Runtime, RuntimeUnknownError
 from migrator.errors import HostError, UsageError
-from migrator.translate import Translated, Translator, run
+from migrator.translate import Translated, Translator, run, run_plain
 
 UID = "0798b0e6-e445-4738-87b6-91bc5cc5e57f"
 UID_ = "0798b0e6_e445_4738_87b6_91bc5cc5e57f"
@@ -101,6 +101,7 @@ LINES = [
     "memoryQOS systemdPOD",
     "/docker/" + ID + "KIND",
     "POD/cgroup.procs",
+    "/run/cilium/cgroupv2BOX",
     "BOX/init.scope BOX/system.slice/a.service",
     r'{"log":"4:memory:BOX\n3:cpu:BOX\n"} "{\"cgroup\":\"BOX\"}" \tPOD',
     "\x00BOX\x00\u00e4QOS\u201cPOD\u201d",
@@ -159,6 +160,7 @@ def test_other_forms_of_a_path_are_understood_towards_systemd(before: str, after
         f"/kubepods/burstable/pod{UID}/.+ /kubepods/burstable/pod{UID}* /kubepods/burstable[/]",
         f"/kubepods/burstable/pod$UID/$CID /kubepods/pod%s /kubepods/pod{{}} /kubepods/pod{UID}/%s",
         "awk /kubepods/ sed -n /kubepods/p grep -r kubepods/",
+        "/home/cgroup/docs/kubepods/burstable /mnt/cgroup/kubepods",
         "/var/lib/kubepods/burstable /opt/kubepods ~/kubepods docs/kubepods",
         f"/a/b/kubepods/burstable/pod{UID} a/kubepods/burstable/pod{UID} $X/a/kubepods/pod{UID}",
         f"https://example.org/x/kubepods/burstable/pod{UID} http://kubepods/burstable",
@@ -212,6 +214,12 @@ def test_a_container_of_an_unknown_runtime_stops_the_translation_and_its_line_is
     assert 3 == caught.value.line
     with pytest.raises(RuntimeUnknownError, match=ID):
         stream(translator, text)
+
+
+def test_the_tail_of_a_path_may_be_of_any_length() -> None:
+    text = spell("BOX", CGROUPFS) + b"/x" * 100_000
+
+    assert spell("BOX", SYSTEMD) + b"/x" * 100_000 == stream(Translator(Driver.SYSTEMD, Runtime.DOCKER), text)
 
 
 def test_more_pods_than_are_remembered_are_translated_too() -> None:
@@ -322,12 +330,45 @@ run(sys.argv[1:], to=Driver.SYSTEMD, runtime=Runtime.DOCKER)
 TOP = str(Path(__file__).resolve().parents[2])
 
 
-def process(*options: str) -> subprocess.Popen[bytes]:
+def process(*options: str, stdin: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     argv = [sys.executable, *options, "-c", COMMAND, "-"]
     environment = {"PYTHONPATH": TOP, "PATH": os.environ["PATH"]}
     return subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "expected"),
+    [
+        (["-"], "QOS", "QOS"),
+        (["--to", "systemd", "--runtime=docker", "-"], "BOX", "BOX"),
+        (["--cgroup-root=/a", "-"], "/a/kubepods", "/a.slice/a-kubepods.slice"),
+    ],
+)
+def test_the_plain_form_of_the_filter_does_what_the_command_does(
+    arguments: list[str], text: str, expected: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from migrator.translate import run_plain; sys.exit(not run_plain(sys.argv[1:]))", *arguments],
+        input=spell(text, CGROUPFS),
+        capture_output=True,
+        check=True,
+        env={"PYTHONPATH": TOP, "PATH": os.environ["PATH"]},
+    )  # fmt: skip
+
+    assert (spell(expected, SYSTEMD), b"") == (done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--help", "-"], ["/kubepods"], ["-", "-"], ["--to", "other", "-"], ["--runtime", "-"], ["--in-place", "-"], ["-i"]],
+)  # fmt: skip
+def test_another_form_of_the_command_is_left_alone(
+    arguments: list[str], capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert not run_plain(arguments)
+    assert b"" == capsysbinary.readouterr().out
 
 
 @pytest.mark.parametrize("options", [[], ["-u"]])
@@ -353,6 +394,21 @@ def test_the_filter_writes_all_of_a_large_text(options: list[str]) -> None:
         out, err = child.communicate(spell(line, CGROUPFS) * 5000)
 
     assert (spell(line, SYSTEMD) * 5000, b"") == (out, err)
+
+
+def test_a_pause_of_a_writer_that_does_not_block_is_not_the_end() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with os.fdopen(writing, "wb", buffering=0) as source, process(stdin=reading) as child:
+        os.close(reading)
+        assert child.stdout
+        source.write(spell("QOS\n", CGROUPFS))
+        first = child.stdout.readline()
+        source.write(spell("BOX\n", CGROUPFS))
+        source.close()
+
+        assert spell("QOS\n", SYSTEMD) == first
+        assert spell("BOX\n", SYSTEMD) == child.stdout.read()
 
 
 def test_a_reader_that_goes_away_ends_the_filter_without_a_word() -> None:

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -41,8 +44,11 @@ from migrator.verify.view import render, to_json
 from migrator.witness import (
     Cgroup,
     Manifest,
+    ask_health,
+    changed,
     look_at_processes,
     look_at_tree,
+    process_start,
     read_manifests,
     tree_root,
     unit_patterns,
@@ -745,6 +751,45 @@ def test_static_pods_are_read_as_the_kubelet_reads_them(tmp_path: Path) -> None:
     assert read_manifests(reader, "") == ((), ())
     assert read_manifests(reader, "/absent") == ((), ())
     assert [manifest.name for manifest in read_manifests(reader, "/m/a.yaml")[0]] == ["web"]
+
+
+def test_a_process_is_younger_than_what_was_written_before_it(tmp_path: Path) -> None:
+    reader = Reader()
+    (tmp_path / "config").touch()
+    before = changed(reader, str(tmp_path / "config"))
+    with subprocess.Popen(["/bin/sleep", "60"]) as child:
+        started = process_start(reader, child.pid)
+        child.kill()
+    assert before is not None
+    assert started is not None
+    assert -0.5 < started - before < 30
+    assert process_start(lay(tmp_path, {}), 1) is None
+    assert changed(reader, str(tmp_path / "absent")) is None
+
+
+class Health(BaseHTTPRequestHandler):
+    """The kubelet's endpoint, as far as it is asked: `/healthz` is fine, all else is not."""
+
+    def do_GET(self) -> None:
+        well = self.path == "/healthz"
+        self.send_response(200 if well else 500)
+        self.end_headers()
+        self.wfile.write(b"ok" if well else b"[-]syncloop failed")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_health_is_what_the_endpoint_says_and_silence_is_no_health() -> None:
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        assert ask_health(f"{url}/healthz") == ""
+        assert ask_health(f"{url}/livez") == "500 [-]syncloop failed"
+        server.shutdown()
+        thread.join()
+    assert "refused" in ask_health(f"{url}/healthz")
 
 
 def test_what_systemctl_prints_is_held_against_the_kernel() -> None:
