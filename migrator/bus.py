@@ -152,11 +152,9 @@ class Connection:
         await self.listen()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                while job not in self._results and self._bus.connected:
+                while job not in self._results:
                     self._news.clear()
                     await self._news.wait()
-        if not self._bus.connected:
-            raise EOFError
         return self._results.pop(job, "")
 
     async def _open(self, address: str) -> None:
@@ -167,8 +165,6 @@ class Connection:
         except (AuthError, ValueError) as error:
             raise LostBusError(str(error), passing=False) from error
         self._bus.add_message_handler(self._hear)
-        self._ending = asyncio.ensure_future(self._bus.wait_for_disconnect())
-        self._ending.add_done_callback(lambda _ending: self._news.set())
 
     def _hear(self, message: Any) -> None:
         # The sender is checked because any process on the node may send a signal of this name to this connection.
@@ -184,7 +180,7 @@ class Connection:
 
 def _plain(value: Any) -> Any:
     """Return a D-Bus value without its variants."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
@@ -193,7 +189,7 @@ def _plain(value: Any) -> Any:
 
 
 async def _message_bus(address: str) -> Any:
-    """Connect to a bus, without the traps of dbus-next 0.2.3 (and of dbus-fast)."""
+    """Connect to a bus, without the traps of dbus-next 0.2.3 (and of dbus-fast before 5)."""
     from dbus_next.aio.message_bus import MessageBus  # noqa: PLC0415
 
     class Bus(MessageBus):
@@ -224,9 +220,10 @@ async def _message_bus(address: str) -> Any:
             self.close()
 
         def close(self) -> None:
-            with contextlib.suppress(OSError):
-                self._stream.close()
-            self._sock.close()
+            for each in (self._stream, self._sock):
+                with contextlib.suppress(OSError):
+                    if each is not None:
+                        each.close()
 
     bus = Bus(bus_address=address)
     try:

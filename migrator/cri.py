@@ -36,7 +36,6 @@ _STARTING = 30.0  # seconds; with many containers to recover the moment is long
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),  # the kubelet's own limit
     ("grpc.enable_http_proxy", 0),
-    ("grpc.default_authority", "localhost"),  # Go's servers refuse the socket's path as authority
 )
 _QUIET = {"GRPC_VERBOSITY": "NONE", "GRPC_ENABLE_FORK_SUPPORT": "0", "GLOG_minloglevel": "3"}
 """Read when grpc is imported: its log goes to the operator's terminal, and its fork handlers wait for calls under way."""

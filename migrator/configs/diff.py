@@ -27,22 +27,40 @@ def unified_diff(path: str, before: bytes | None, after: bytes | None, context: 
         return ""
     old, new = _lines(before), _lines(after)
     shown_old, shown_new = _shown(before), _shown(after)
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    first, tail = _window(old, new, context)
+    matcher = difflib.SequenceMatcher(
+        None,
+        old[first : len(old) - tail],
+        new[first : len(new) - tail],
+        autojunk=False,
+    )
     out = [
         f"--- {path if before is not None else '/dev/null'}\n",
         f"+++ {path if after is not None else '/dev/null'}\n",
     ]
     for group in matcher.get_grouped_opcodes(context):
-        old_range = _range(group[0][1], group[-1][2])
-        new_range = _range(group[0][3], group[-1][4])
+        shifted = [(tag, a + first, b + first, c + first, d + first) for tag, a, b, c, d in group]
+        old_range = _range(shifted[0][1], shifted[-1][2])
+        new_range = _range(shifted[0][3], shifted[-1][4])
         out.append(f"@@ -{old_range} +{new_range} @@\n")
-        for tag, old_start, old_end, new_start, new_end in group:
+        for tag, old_start, old_end, new_start, new_end in shifted:
             if tag == "equal":
                 out += [_shown_line(" ", line) for line in shown_old[old_start:old_end]]
                 continue
             out += [_shown_line("-", line) for line in shown_old[old_start:old_end]]
             out += [_shown_line("+", line) for line in shown_new[new_start:new_end]]
     return "".join(out)
+
+
+def _window(old: list[str], new: list[str], context: int) -> tuple[int, int]:
+    """Return how many equal lines to leave out at both ends: comparing is quadratic where lines repeat."""
+    shorter = min(len(old), len(new))
+    head = tail = 0
+    while head < shorter and old[head] == new[head]:
+        head += 1
+    while tail < shorter - head and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
+    return max(0, head - context), max(0, tail - context)
 
 
 def _lines(data: bytes | None) -> list[str]:

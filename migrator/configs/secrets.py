@@ -26,7 +26,7 @@ _SECTION_OR_HEADER = frozenset({"authorization", "proxyauthorization"})
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _KEY = re.compile(
-    r"""(?P<key>"(?:[^"\\\n]|\\.)*"(?=\s*[:=])|'[^'\n]*'(?=\s*[:=])|(?<![\w.])\w[\w.\-]*+)"""
+    r"""(?P<key>"(?:[^"\\\n]|\\.)*"(?=\s*[:=])|'[^'\n]*'(?=\s*[:=])|(?<![\w.])\w[\w.\-]{0,127}+)"""
     r"""(?P<separator>\\*["']?(?:(?<=["'])\s*|[ \t]*)[:=][ \t]*)""",
 )
 _FLAG = re.compile(
@@ -47,13 +47,13 @@ _SHELL_WORD = {
 }
 _SHAPES = (
     re.compile(r"(?<=-----BEGIN )[^\n]*?-----(?s:.)*?(?=-----END |\Z)"),
-    re.compile(r"(?<=://)[^\s\"'<>]+(?=@)"),
     re.compile(r"(?<![\w-])(?i:basic|bearer|negotiate)[ \t]+(?P<hide>[A-Za-z0-9+/=._~\-]{6,})"),
-    re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"),
+    re.compile(r"\beyJ[\w-]{8,999}\.[\w-]+(?:\.[\w-]*)?"),
     re.compile(r"\bLS0tLS1[A-Za-z0-9+/=]+"),
     re.compile(r"\b(?:gh[opsur]_|github_pat_|glpat-|dckr_(?:pat|oat)_|xox[abp]-|AKIA)[\w-]{8,}"),
     re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b"),
 )
+_AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]++")
 _BASE64 = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9+/]{8,}+={0,2}+(?![\w+/=.-])")
 _USER_AND_PASSWORD = re.compile(rb"[\x21-\x39\x3b-\x7e]+:[\x20-\x7e]+")
 
@@ -118,6 +118,10 @@ def _by_shape(text: str) -> list[Span]:
         for shape in _SHAPES
         for found in shape.finditer(text)
     ]
+    for found in _AFTER_SCHEME.finditer(text):
+        user, at, _ = found[0].rpartition("@")
+        if at:
+            spans.append((found.start(), found.start() + len(user)))
     return spans + [found.span() for found in _BASE64.finditer(text) if _holds_password(found[0])]
 
 
@@ -131,6 +135,7 @@ def _holds_password(word: str) -> bool:
 
 
 def _by_flag(text: str) -> list[Span]:
+    quotes = _Quotes(text)
     spans = []
     for found in _FLAG.finditer(text):
         if is_secret_key(found["name"]):
@@ -138,7 +143,7 @@ def _by_flag(text: str) -> list[Span]:
             if found["quote"]:
                 spans.append((start, _closing_quote(text, start, found["quote"][-1])))
             else:
-                word = _SHELL_WORD[_open_quote(text, start)].match(text, start)
+                word = _SHELL_WORD[quotes.at(start)].match(text, start)
                 spans.append((start, word.end() if word else line_end(text, start)))
     return spans
 
@@ -146,6 +151,7 @@ def _by_flag(text: str) -> list[Span]:
 def _by_key(text: str) -> list[Span]:
     secret_tables = _secret_tables(text)
     brackets = _depths(text)
+    quotes = _Quotes(text)
     spans = []
     position = 0
     while found := _KEY.search(text, position):
@@ -159,7 +165,8 @@ def _by_key(text: str) -> list[Span]:
         in_table = any(start <= found.start() < end for start, end in secret_tables)
         if section or in_table or _is_secret(words):
             depth = bisect_left(brackets, (found.start(), 0))
-            span = _value(text, found, in_brackets=bool(depth) and brackets[depth - 1][1] > 0)
+            in_brackets = bool(depth) and brackets[depth - 1][1] > 0
+            span = _value(text, found, quotes.at(found.start()), in_brackets=in_brackets)
             spans.append(span)
             if text[position : position + 1] in {'"', "'", "[", "{"}:
                 position = max(position, span[1])
@@ -199,13 +206,13 @@ def _secret_tables(text: str) -> list[Span]:
     return tables
 
 
-def _value(text: str, key: re.Match[str], *, in_brackets: bool) -> Span:
+def _value(text: str, key: re.Match[str], open_quote: str, *, in_brackets: bool) -> Span:
     """Where the value of a secret key stands; it may go on over several lines."""
     start = key.end()
     quoted_key = key["key"].startswith(('"', "'"))
     if quoted_key and text.startswith(("\n", "\r\n"), start):
         start += len(text[start:]) - len(text[start:].lstrip())
-    quote = "" if quoted_key else _open_quote(text, key.start())
+    quote = "" if quoted_key else open_quote
     if text[key.start() - 1 : key.start()] == "-" and "=" in key["separator"]:
         word = _SHELL_WORD[quote].match(text, start)
         return (start, word.end()) if word else (start, start)
@@ -220,22 +227,32 @@ def _value(text: str, key: re.Match[str], *, in_brackets: bool) -> Span:
     return start, _rest(text, key, start, in_brackets=in_brackets)
 
 
-def _open_quote(text: str, offset: int) -> str:
-    """Which quote is open at an offset, judged from its line? An apostrophe in prose opens nothing."""
-    quote = ""
-    escaped = False
-    before = " "
-    for character in text[line_start(text, offset) : offset]:
-        if escaped:
-            escaped = False
-        elif quote:
-            if character == quote:
-                quote = ""
-            escaped = character == "\\" and quote == '"'
-        elif character in "\"'" and not before.isalnum():
-            quote = character
-        before = character
-    return quote
+class _Quotes:
+    """Tells which quote is open at an offset, judged from its line; offsets are asked in ascending order."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.offset = 0
+        self.quote = ""
+        self.is_escaped = False
+
+    def at(self, offset: int) -> str:
+        """Return the open quote; an apostrophe in prose opens none."""
+        before = self.text[self.offset - 1 : self.offset] or " "
+        for character in self.text[self.offset : offset]:
+            if character == "\n":
+                self.quote, self.is_escaped = "", False
+            elif self.is_escaped:
+                self.is_escaped = False
+            elif self.quote:
+                if character == self.quote:
+                    self.quote = ""
+                self.is_escaped = character == "\\" and self.quote == '"'
+            elif character in "\"'" and not before.isalnum():
+                self.quote = character
+            before = character
+        self.offset = max(offset, self.offset)
+        return self.quote
 
 
 def _closing_quote(text: str, start: int, quote: str) -> int:

@@ -91,16 +91,10 @@ def _made(hands: Hands) -> list[str]:
     ]
 
 
-def in_force(look: Sight, units: Sequence[str]) -> Where:
-    """Tell whether the guard is wholly there (AFTER), wholly absent (BEFORE), or half (ELSEWHERE)."""
-    found = {look.reader.exists(ACTIVE)} | {look.reader.exists(drop_in(unit)) for unit in units}
-    match sorted(found):
-        case [True]:
-            return Where.AFTER
-        case [False]:
-            return Where.BEFORE
-        case _:
-            return Where.ELSEWHERE
+def remains(look: Sight, units: Sequence[str]) -> bool:
+    """Tell whether anything of the guard is there; `/run` is emptied last, after systemd has read its units again."""
+    paths = (ACTIVE, ALLOW.rpartition("/")[0], *map(drop_in, units))
+    return any(look.reader.exists(path) for path in paths)
 
 
 class Guard:
@@ -114,8 +108,8 @@ class Guard:
         self.units: list[str] = list(params["units"])
 
     def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
-        """AFTER when every drop-in and the marker are there; a half-made guard is made again."""
-        return Where.AFTER if in_force(look, self.units) is Where.AFTER else Where.BEFORE
+        """BEFORE: it cannot be seen whether systemd has read the drop-ins, and installing twice does no harm."""
+        return Where.BEFORE
 
     def capture(self, look: Sight) -> Undo:
         """Return which units run."""
@@ -145,7 +139,7 @@ class ReleaseGuard:
 
     def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
         """AFTER when nothing of the guard is left."""
-        return Where.AFTER if in_force(look, self.units) is Where.BEFORE else Where.BEFORE
+        return Where.BEFORE if remains(look, self.units) else Where.AFTER
 
     def capture(self, look: Sight) -> Undo:  # noqa: ARG002
         """Nothing to keep: the guard step holds it."""

@@ -25,6 +25,7 @@ from migrator.verify import RULES
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.bench import run as bench  # noqa: E402
 from tools import gen_docs  # noqa: E402 - a script beside the package
 
 COMMANDS: dict[str, Any] = dict(get_command(app).commands)  # type: ignore[attr-defined]
@@ -180,6 +181,23 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         waiting += targets - reached
 
     assert {path for path in PAGES if (ROOT / "docs") in path.parents} - reached == set()
+
+
+def test_every_make_target_that_a_page_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
+    pattern = re.compile(r"(?:`|^(?:# |\$ |    )?)make ([a-z-]+)", re.MULTILINE)
+    named = {
+        (page.name, target) for page in PAGES for target in pattern.findall(page.read_text(encoding="utf-8"))
+    }
+
+    assert {target for _, target in named} >= {"demo", "test", "check", "lab-up"}
+    assert sorted(f"{page}: make {target}" for page, target in named if target not in targets) == []
+
+
+def test_the_page_of_benchmarks_has_a_row_for_every_budget() -> None:
+    page = text("docs", "benchmarks.md")
+
+    assert [row.work for row in bench.ROWS if f"| {row.work} |" not in page] == []
 
 
 def test_changelog_fragments_have_a_known_type_and_say_something() -> None:

@@ -87,4 +87,4 @@ def assert_no_guard(node: Node) -> None:
     found = node.run(
         "ls -d /etc/systemd/system/*.d/*cgmigrate* /run/cgmigrate /var/lib/cgmigrate/active", check=False
     )
-    assert "" == found.stdout
+    assert "" == found.stdout, found.stdout

@@ -312,3 +312,26 @@ def test_junk_never_breaks_the_masking(before: str, key: str, separator: str, af
     shown = mask_secrets(text)
     assert shown.count("\n") == text.count("\n")
     assert PLANTED not in shown
+
+
+LINES = st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=14)
+
+
+@given(LINES, LINES, st.integers(0, 3))
+@settings(deadline=None)
+def test_a_diff_turns_the_old_text_into_the_new(old: list[str], new: list[str], context: int) -> None:
+    shown = unified_diff(
+        "/f", "".join(f"{x}\n" for x in old).encode(), "".join(f"{x}\n" for x in new).encode(), context
+    )
+    position, made = 0, []
+    for line in shown.split("\n")[2:-1]:
+        if line.startswith("@@"):
+            place, count = (line.split()[1][1:] + ",1").split(",")[:2]
+            start = int(place) - (int(count) > 0)
+            made += old[position:start]
+            position = start
+        else:
+            assert line[0] == "+" or old[position] == line[1:]
+            made += [line[1:]] if line[0] in "+ " else []
+            position += line[0] in "- "
+    assert made + old[position:] == new
