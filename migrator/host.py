@@ -13,12 +13,12 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from migrator.errors import HostError
 
@@ -118,7 +118,7 @@ class Reader:
             with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
                 if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                     raise HostError(f"{path}: not a regular file")
-                data = stream.read(limit + 1)
+                data = _read_pieces(stream, limit + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(errno.ENOENT, "no such file", path) from None
         except IsADirectoryError:
@@ -217,9 +217,10 @@ class Host(Reader):
             HostError: the machine refused; the old file is untouched.
         """
         real = self.resolve(path)
-        temporary = real.with_name(f".{real.name}.cgmigrate-{secrets.token_hex(4)}")
+        temporary = _temporary(real)
         try:
             self._make_directory(real.parent)
+            temporary.unlink(missing_ok=True)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(data)
@@ -238,18 +239,32 @@ class Host(Reader):
             raise HostError(f"cannot write {path}: {error.strerror}") from error
 
     def remove(self, path: str) -> None:
-        """Remove a file durably; absent already is fine.
+        """Remove a file durably, and what an interrupted write of it left; absent already is fine.
 
         Raises:
             HostError: the machine refused.
         """
         real = self.resolve(path)
         try:
+            _temporary(real).unlink(missing_ok=True)
             real.unlink(missing_ok=True)
             if real.parent.is_dir():
                 sync_directory(real.parent)
         except OSError as error:
             raise HostError(f"cannot remove {path}: {error.strerror}") from error
+
+    def tidy(self, path: str) -> None:
+        """Remove what an interrupted write of a file left beside it.
+
+        Raises:
+            HostError: the machine refused.
+        """
+        try:
+            _temporary(self.resolve(path)).unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise HostError(f"cannot remove the leftover of {path}: {error.strerror}") from error
 
     def remove_directory(self, path: str) -> bool:
         """Remove an empty directory (or cgroup); tell whether it is gone now. Never recursive."""
@@ -271,6 +286,20 @@ class Host(Reader):
             for each in reversed(missing):
                 each.mkdir(mode=0o755, exist_ok=True)
                 sync_directory(each.parent)
+
+
+def _temporary(real: Path) -> Path:
+    """Return where a file is written before it gets its name: one place, so that a crash leaves nothing unknown."""
+    return real.with_name(f".{real.name}.cgmigrate-new")
+
+
+def _read_pieces(stream: BinaryIO, limit: int) -> bytes:
+    """Read at most `limit` bytes, in pieces: the kernel's sysctl files answer ENOMEM to one request for more than 4 MiB."""
+    pieces = []
+    while limit > 0 and (piece := stream.read(min(limit, 65536))):
+        pieces.append(piece)
+        limit -= len(piece)
+    return b"".join(pieces)
 
 
 def sync_directory(directory: Path) -> None:

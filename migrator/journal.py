@@ -448,8 +448,18 @@ def utc_now() -> str:
 
 
 def boot_id(reader: Reader) -> str:
-    """Return the boot id of a live node; an image has none (`image`)."""
-    return (reader.text("/proc/sys/kernel/random/boot_id") or "image").strip() if reader.live else "image"
+    """Return the boot id of a live node; an image has none (`image`).
+
+    Raises:
+        HostError: the kernel does not tell; without it a reboot in the middle of a run would not be noticed.
+    """
+    if not reader.live:
+        return "image"
+    path = "/proc/sys/kernel/random/boot_id"
+    try:
+        return reader.read(path).decode("ascii", "replace").strip()
+    except FileNotFoundError as error:
+        raise HostError(f"{path} is missing: is /proc mounted?") from error
 
 
 def _write_private(path: Path, data: bytes) -> None:

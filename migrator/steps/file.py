@@ -56,6 +56,7 @@ class WriteFile:
     def revert(self, hands: Hands, undo: Undo) -> None:
         """Put back bytes, owner, mode and label; a version that is neither ours nor the original is kept beside."""
         old = _from_json(undo["state"])
+        hands.host.tidy(old.path)
         now = hands.host.state(self.path)
         if now == old:
             return

@@ -245,12 +245,6 @@ def test_a_token_is_known_by_its_shape(shape: str) -> None:
     assert mask_secrets(shape) == f"{key}: {quote}{MASK}{quote}"
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *TOKENS])
-def test_masking_twice_hides_no_more(shape: str) -> None:
-    once = mask_secrets(shape)
-    assert S not in mask_secrets(once)
-
-
 def test_the_changed_flag_stays_visible_beside_a_secret() -> None:
     assert (
         mask_secrets(f'A="--token={S} --cgroup-driver=systemd"')

@@ -116,3 +116,30 @@ def test_only_empty_directories_are_removed(tmp_path: Path) -> None:
     assert host.remove_directory("/a/b")
     assert host.remove_directory("/a/b")
     assert host.remove_directory("/a")
+
+
+def test_the_kernels_own_files_are_read() -> None:
+    """A sysctl file answers ENOMEM to a request for megabytes at once."""
+    assert 37 == len(Reader().read("/proc/sys/kernel/random/boot_id"))
+
+
+def test_a_file_is_read_whole_up_to_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(b"x" * 200_000)
+
+    assert 200_000 == len(Reader(tmp_path).read("/big", limit=200_000))
+
+
+@pytest.mark.parametrize("then", ["write", "remove", "tidy"])
+def test_what_a_killed_write_left_is_gone_after_the_next_touch(tmp_path: Path, then: str) -> None:
+    """Killed between the temporary file and its rename, the next run must find and remove it."""
+    host = Host(tmp_path)
+    (tmp_path / ".config.cgmigrate-new").write_bytes(b"half of it")
+
+    if then == "write":
+        host.write("/config", b"new")
+    elif then == "remove":
+        host.remove("/config")
+    else:
+        host.tidy("/config")
+
+    assert ["config"][: then == "write"] == [path.name for path in tmp_path.iterdir()]

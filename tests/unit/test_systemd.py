@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fnmatch
+import gc
 import os
 import shutil
 import signal
@@ -489,7 +490,7 @@ def test_a_call_that_is_lost_with_the_bus_is_made_again(
 
 
 def test_a_look_is_repeated_when_the_bus_was_restarted_and_says_nothing_on_the_terminal(
-    units: UnitControl, bus: Bus, capfd: pytest.CaptureFixture[str]
+    units: UnitControl, bus: Bus, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
         assert "active" == units.state("kubelet.service").active_state
@@ -497,7 +498,9 @@ def test_a_look_is_repeated_when_the_bus_was_restarted_and_says_nothing_on_the_t
         bus.start()
         units.reload()
         units.reset_failed("nope.service")
-    assert ("", "") == capfd.readouterr()
+    units.close()
+    gc.collect()
+    assert (capfd.readouterr(), caplog.messages) == (("", ""), [])
 
 
 def test_a_bus_that_is_away_for_a_second_is_waited_for(units: UnitControl, bus: Bus) -> None:

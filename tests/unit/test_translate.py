@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -404,6 +405,7 @@ def test_a_pause_of_a_writer_that_does_not_block_is_not_the_end() -> None:
         assert child.stdout
         source.write(spell("QOS\n", CGROUPFS))
         first = child.stdout.readline()
+        time.sleep(0.2)  # the pause: the child meets an empty pipe
         source.write(spell("BOX\n", CGROUPFS))
         source.close()
 
