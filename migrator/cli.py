@@ -207,10 +207,12 @@ def _confirm(question: str, consequence: str, yes: bool) -> None:
     """
     if yes:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    from migrator import prompts  # noqa: PLC0415 - late
+
+    if not prompts.terminal():
         raise UsageError(f"missing answer: {question}", hint="there is no terminal to ask on; say --yes")
     typer.echo(consequence, err=True)
-    if not typer.confirm(f"{question} Enter means no.", default=False, err=True):
+    if not prompts.confirm(question, default=False):
         raise UsageError("not confirmed; nothing was changed")
 
 
@@ -271,20 +273,19 @@ def _read_plan(path: Path) -> bytes:
 
 def _forward(engine: Any, on_failure: OnFailure | None) -> None:
     """Take a run forward; on failure go back, stop, or ask."""
-    from migrator.engine import fail_back  # noqa: PLC0415 - late
+    from migrator import prompts  # noqa: PLC0415 - late
+    from migrator.engine import fail_back  # noqa: PLC0415
 
     try:
         engine.forward()
     except (InterruptedRunError, ConflictError):
         raise
     except CgmigrateError as error:
-        terminal = sys.stdin.isatty() and sys.stderr.isatty()
+        terminal = prompts.terminal()
         choice = on_failure or (OnFailure.ASK if terminal else OnFailure.ROLLBACK)
         if choice is OnFailure.ASK and terminal:
             typer.echo(f"failed: {error.message}", err=True)
-            wants = typer.confirm(
-                "Roll back now? Enter means yes; no leaves the run open.", default=True, err=True
-            )
+            wants = prompts.confirm("Roll back now? No leaves the run open.", default=True)
             choice = OnFailure.ROLLBACK if wants else OnFailure.STOP
         if choice is OnFailure.STOP:
             raise InterruptedRunError(

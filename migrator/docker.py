@@ -152,7 +152,8 @@ class DockerControl(Docker):
         for some in _chunks(ids):
             self._docker(
                 "stop",
-                f"--time={grace_seconds}",
+                "-t",  # --time was renamed --timeout in Docker 28
+                str(grace_seconds),
                 *some,
                 timeout=_CALL + grace_seconds + len(some),
                 gone_is_fine=True,

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The questions that a command may ask, on the terminal and only there; the answer on Enter is the safe one, and said."""
+
+from __future__ import annotations
+
+import sys
+
+
+def terminal() -> bool:
+    """Tell whether there is somebody to ask."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str, *, default: bool) -> bool:
+    """Ask a yes-or-no question on stderr; Enter gives `default`, Ctrl-C is no.
+
+    The caller has made sure that there is a terminal.
+    """
+    import questionary  # noqa: PLC0415 - late: 80 ms, and most runs ask nothing
+    from prompt_toolkit.output import create_output  # noqa: PLC0415
+
+    hint = "(Y/n, Enter: yes)" if default else "(y/N, Enter: no)"
+    asked = questionary.confirm(
+        question, default=default, instruction=hint, output=create_output(stdout=sys.stderr)
+    )
+    try:
+        return bool(asked.unsafe_ask())
+    except (KeyboardInterrupt, EOFError):
+        return False

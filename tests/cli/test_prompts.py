@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The questions on a real terminal: what Enter does is said and is safe; nothing is changed before a yes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from migrator.cli import run
+
+NODE = Path(__file__).parent.parent / "nodes/docker-20.10-kubelet-1.20/root"
+
+
+def on_a_terminal(arguments: list[str], keys: bytes) -> tuple[int, str]:
+    """Run the command with a terminal as all three streams; type `keys` when it asks."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "migrator", *arguments])  # noqa: S606
+    said = b""
+    asked = False
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:  # Linux's end of a terminal whose other side is gone
+            break
+        if not piece:
+            break
+        said += piece
+        if b"\x1b[6n" in piece:  # prompt_toolkit asks where the cursor is, and a real terminal answers
+            os.write(terminal, b"\x1b[1;1R")
+        if not asked and b"Enter:" in said:
+            asked = True
+            os.write(terminal, keys)
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), said.decode()
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "message"),
+    [
+        (b"\r", 2, "not confirmed; nothing was changed"),
+        (b"n", 2, "not confirmed; nothing was changed"),
+        (b"\x03", 2, "not confirmed; nothing was changed"),
+        (b"y", 0, "the image's files say systemd"),
+    ],
+    ids=["Enter", "n", "Ctrl-C", "y"],
+)
+def test_apply_asks_and_only_a_yes_changes_anything(
+    tmp_path: Path, keys: bytes, code: int, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image, plan = tmp_path / "image", tmp_path / "plan.json"
+    shutil.copytree(NODE, image, symlinks=True)
+    assert 0 == run(["plan", "--root", str(image), "-o", str(plan)])
+    capfd.readouterr()
+    before = (image / "var/lib/kubelet/config.yaml").read_bytes()
+
+    ended, said = on_a_terminal(["apply", "--root", str(image), str(plan)], keys)
+
+    assert (code, True) == (ended, message in said), said
+    assert (code == 0) == (before != (image / "var/lib/kubelet/config.yaml").read_bytes())
+    assert "(y/N, Enter: no)" in said
