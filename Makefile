@@ -14,7 +14,7 @@ COMPILE = build/tools/bin/pip-compile -q --generate-hashes --allow-unsafe --no-e
 PARALLEL := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test lint types pure docs bench lab-up lab-shell lab-down lock dist clean
+.PHONY: help venv programs demo check test lint types pure docs bench lab-up lab-shell lab-down lock dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,11 @@ venv: $(STAMP)  ## make .venv from the locked requirements; does nothing when it
 demo: venv  ## a whole migration and the way back, on a copy of the bundled node image
 	@$(RUN) tools/demo.py
 
-check: venv  ## seconds: style, types, pure tests (which also hold the documentation to the code)
+check: venv programs  ## seconds: style, types, pure tests (which also hold the documentation to the code)
 	@$(PARALLEL) types lint pure
+
+programs:
+	@tools/need.sh dbus-daemon=dbus-daemon
 
 lint: venv
 	@$(VENV)/bin/ruff check
@@ -37,12 +40,12 @@ lint: venv
 types: venv
 	@$(VENV)/bin/mypy
 
-pure: venv
+pure: venv programs
 	@$(RUN) -m pytest -q -n 3 --ignore=tests/lab --ignore=tests/packaging
 
-test: venv  ## everything, the lab's real nodes included; what this machine cannot run is named with the reason
-	@$(PARALLEL) types lint
-	@$(RUN) -m pytest
+test: venv programs  ## everything, the lab's real nodes included; what this machine cannot run is named with the reason
+	@style=0; $(PARALLEL) types lint || style=$$?; \
+	$(RUN) -m pytest && exit $$style
 
 docs: venv  ## write the generated pages of docs/reference
 	@$(RUN) tools/gen_docs.py --write

@@ -65,6 +65,7 @@ SLICE = ".slice"
 KUBEPODS = "kubepods"
 _SCOPE_PREFIX = {Runtime.DOCKER: "docker", Runtime.CONTAINERD: "cri-containerd", Runtime.CRIO: "crio"}
 _RUNTIME_OF = {prefix: runtime for runtime, prefix in _SCOPE_PREFIX.items()} | {"crio-conmon": Runtime.CRIO}
+_QOS_OF = {str(qos): qos for qos in (QoS.BURSTABLE, QoS.BESTEFFORT)}
 
 _UUID = r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}"
 # A shortened id (33dff8e5…70a6) is how documents print one; nothing else about it is uncertain.
@@ -304,11 +305,11 @@ def _parse_tree(parts: list[str], root: tuple[str, ...] | None) -> Place | None:
 def _place(parts: list[str], start: int, at: int, driver: Driver, root: tuple[str, ...]) -> Place:
     """Read on from `kubepods`, which is parts[at]; the kubelet's tree starts at parts[start]."""
     end = at + 1
-    qos = uid = container_id = runtime = None
+    uid = container_id = runtime = None
     conmon = False
     kind = Kind.KUBEPODS
-    if (name := _component(parts, end, driver)) in {QoS.BURSTABLE, QoS.BESTEFFORT}:
-        kind, qos, end = Kind.QOS, QoS(name), end + 1
+    if qos := _QOS_OF.get(_component(parts, end, driver)):
+        kind, end = Kind.QOS, end + 1
     if pod := _POD.fullmatch(_component(parts, end, driver)):
         kind, qos, uid, end = Kind.POD, qos or QoS.GUARANTEED, pod["uid"].replace("_", "-"), end + 1
         # Either spelling below either parent: a runtime on the other driver is what a verifier looks for.
@@ -357,8 +358,9 @@ def _outside(before: list[str], *, mounts_only: bool = False) -> int:
         leads = cut == index and (not part or (not index and _PROC_LINE.fullmatch(part)))
         if leads or part in MOUNTS or (not mounts_only and _OUTSIDE.fullmatch(part)):
             cut = index + 1
-    # `memory/kubepods` too: what the directory of a controller is relative to has no root of that name.
-    if not cut or before[cut - 1] in MOUNTS or before[cut - 1] in {"", "."}:
+    # `memory/kubepods` too: what is relative to the directory of a controller has no root of that name.
+    bare = not mounts_only and (not cut or before[cut - 1] in {"", "."})
+    if bare or (cut and before[cut - 1] in MOUNTS):
         cut += cut < len(before) and _CONTROLLER.fullmatch(before[cut]) is not None
     while cut < len(before) and not before[cut]:
         cut += 1
@@ -379,9 +381,8 @@ def _translate_reserved(path: str, to: Driver) -> str:
     if to is Driver.SYSTEMD and not any(map(_UNIT.fullmatch, inner)):
         new = from_cgroupfs(name).to_systemd()
     elif to is Driver.SYSTEMD and slices == [True]:
-        new = expand_slice(
-            inner[0]
-        )  # `/kube-reserved.slice` is what the kubelet finds below kube.slice (F40)
+        # The kubelet looks for `/kube-reserved.slice` below kube.slice (F40).
+        new = expand_slice(inner[0])
     elif to is Driver.CGROUPFS and all(slices) and name not in _OWN_SLICES:
         new = from_systemd(name).to_cgroupfs()
     else:

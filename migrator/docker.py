@@ -20,7 +20,7 @@ from migrator.containers import (
     positive,
 )
 from migrator.errors import HostError
-from migrator.host import Output, Reader
+from migrator.host import Host, Output, Reader
 
 SOCKET = "/run/docker.sock"
 _PID_FILE = "/run/docker.pid"
@@ -117,6 +117,9 @@ class Docker:
 
 class DockerControl(Docker):
     """Looks at dockerd and removes Kubernetes' containers from it."""
+
+    def __init__(self, host: Host, socket: str = SOCKET, running: Callable[[], bool] | None = None) -> None:
+        super().__init__(host, socket, running)
 
     def remove_kubernetes(self, progress: Callable[[str], None], grace_seconds: int = 30) -> int:
         """Stop and remove every container that the kubelet made, sandboxes last; return how many there were.

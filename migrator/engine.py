@@ -26,8 +26,9 @@ from migrator.errors import (
     RolledBackError,
     StepError,
 )
-from migrator.journal import Journal, Kind, Status
+from migrator.journal import Journal
 from migrator.plan import PlannedStep
+from migrator.records import Kind, Status
 from migrator.steps import Hands, Step, Where
 
 MAX_ATTEMPTS = 3
@@ -239,7 +240,10 @@ class Engine:
         except CgmigrateError:
             raise
         except Exception as error:
-            with contextlib.suppress(OSError), (self.journal.run.directory / "traceback.txt").open("a") as log:
+            with (
+                contextlib.suppress(OSError),
+                (self.journal.run.directory / "traceback.txt").open("a") as log,
+            ):
                 traceback.print_exc(file=log)
             raise StepError(
                 f"internal error in step {planned.id}: {error!r}",

@@ -3,11 +3,7 @@
 
 A run is a directory `/var/lib/cgmigrate/runs/<utc>-<digest8>/` (0700) with `plan.json`, `facts.json`, `journal.jsonl`,
 `log.jsonl` and `blobs/<sha256>` (0600). The journal is append-only: one record is one line, one write and one fsync, and
-carries a checksum. The state of a run is a pure fold over its records (`fold`):
-
-    planned ──► applying ──► committed ──► rolling-back ──► rolled-back
-                   │                          ▲    │
-                   └──────────────────────────┘    └─────► dirty
+carries a checksum. The state of a run is a pure fold over its records (`migrator.records.fold`).
 
 A crash leaves at most a torn last line, which is dropped and truncated: its effect was not begun (a record comes before
 its effect) or is looked for again (`where`). Damage anywhere else stops the tool, because the undo of an effect may be
@@ -23,183 +19,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from migrator.errors import ConflictError, HostError, UsageError
 from migrator.host import Reader, sync_directory
+from migrator.records import Kind, Record, RunState, decode, encode, fold
 
 STATE = "/var/lib/cgmigrate"
-JOURNAL_VERSION = 1
-
-
-class Kind(StrEnum):
-    """What a record says."""
-
-    BEGIN = "begin"
-    CAPTURED = "captured"
-    APPLYING = "applying"
-    APPLIED = "applied"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-    COMMITTED = "committed"
-    ROLLING_BACK = "rolling-back"
-    REVERTING = "reverting"
-    REVERTED = "reverted"
-    REVERT_FAILED = "revert-failed"
-    ROLLED_BACK = "rolled-back"
-    DIRTY = "dirty"
-
-
-class Status(StrEnum):
-    """Where a run stands."""
-
-    PLANNED = "planned"
-    APPLYING = "applying"
-    COMMITTED = "committed"
-    ROLLING_BACK = "rolling-back"
-    ROLLED_BACK = "rolled-back"
-    DIRTY = "dirty"
-
-    @property
-    def settled(self) -> bool:
-        """Tell whether nothing is left half-way."""
-        return self in (Status.COMMITTED, Status.ROLLED_BACK)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One line of the journal; `number` counts from 1, `time` is UTC, `boot` the boot id it was written in."""
-
-    number: int
-    time: str
-    boot: str
-    kind: Kind
-    step: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class RunState:
-    """The fold of a journal: which steps have an undo, are applied, are reverted, and how often each was tried."""
-
-    status: Status = Status.PLANNED
-    boot: str = ""
-    undo: dict[str, Any] = field(default_factory=dict)
-    applied: dict[str, str] = field(default_factory=dict)
-    """Step → boot id in which it was applied: what lives only until a reboot must be done again after one."""
-    begun: set[str] = field(default_factory=set)
-    reverted: dict[str, str] = field(default_factory=dict)
-    """Step → boot id in which it was reverted."""
-    failed: dict[str, str] = field(default_factory=dict)
-    attempts: dict[str, int] = field(default_factory=dict)
-    reason: str = ""
-    """Why the run is rolling back, or what failed."""
-    started: str = ""
-    ended: str = ""
-
-
-def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one case per kind of record
-    """Return the state that a journal's records tell; pure."""
-    state = RunState()
-    for record in records:
-        state.boot, state.ended = record.boot, record.time
-        match record.kind:
-            case Kind.BEGIN:
-                state.status, state.started = Status.APPLYING, record.time
-            case Kind.CAPTURED:
-                # The first capture counts: a later one would see our own change as the original.
-                state.undo.setdefault(record.step, record.data.get("undo"))
-            case Kind.APPLYING:
-                state.begun.add(record.step)
-                state.attempts[record.step] = state.attempts.get(record.step, 0) + 1
-            case Kind.APPLIED:
-                state.applied[record.step] = record.boot
-                state.attempts.pop(record.step, None)
-            case Kind.FAILED:
-                state.reason = str(record.data.get("error", ""))
-            case Kind.COMMITTED:
-                state.status = Status.COMMITTED
-            case Kind.ROLLING_BACK:
-                state.status = Status.ROLLING_BACK
-                state.reason = str(record.data.get("reason", "")) or state.reason
-            case Kind.REVERTED:
-                state.reverted[record.step] = record.boot
-                state.failed.pop(record.step, None)
-            case Kind.REVERT_FAILED:
-                state.failed[record.step] = str(record.data.get("error", ""))
-            case Kind.ROLLED_BACK:
-                state.status = Status.ROLLED_BACK
-            case Kind.DIRTY:
-                state.status = Status.DIRTY
-            case Kind.INTERRUPTED | Kind.REVERTING:
-                pass
-    return state
-
-
-def encode(record: Record) -> bytes:
-    """Return a record as its line, checksum included."""
-    body: dict[str, Any] = {
-        "v": JOURNAL_VERSION,
-        "n": record.number,
-        "time": record.time,
-        "boot": record.boot,
-        "kind": record.kind.value,
-        "step": record.step,
-        "data": record.data,
-    }
-    return json.dumps(body | {"sum": _checksum(body)}, sort_keys=True).encode() + b"\n"
-
-
-def decode(data: bytes, name: str) -> tuple[list[Record], int]:
-    """Return the records of a journal's bytes, and how many bytes of it are whole: a torn last line does not count.
-
-    Raises:
-        ConflictError: a line before the last is damaged, or the numbers have a gap.
-    """
-    records: list[Record] = []
-    whole = 0
-    lines = [line + b"\n" for line in data.split(b"\n")]
-    lines[-1] = lines[-1][:-1]  # what stands behind the last newline is torn, or nothing
-    if not lines[-1]:
-        lines.pop()
-    for index, line in enumerate(lines, start=1):
-        record = _decode_line(line)
-        if record is None or record.number != index:
-            if index == len(lines) and (record is None):
-                break
-            raise ConflictError(
-                f"{name}:{index}: damaged record; the run's undo data cannot be trusted",
-                hint=f"the saved files are in {Path(name).parent}/blobs; restore them by hand, nothing was changed now",
-            )
-        records.append(record)
-        whole += len(line)
-    return records, whole
-
-
-def _decode_line(line: bytes) -> Record | None:
-    try:
-        body = json.loads(line)
-        checksum = body.pop("sum")
-        if not line.endswith(b"\n") or checksum != _checksum(body) or body["v"] != JOURNAL_VERSION:
-            return None
-        return Record(
-            number=body["n"],
-            time=body["time"],
-            boot=body["boot"],
-            kind=Kind(body["kind"]),
-            step=body["step"],
-            data=body["data"],
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _checksum(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Run:

@@ -16,8 +16,9 @@ from migrator.facts.gather import gather
 from migrator.facts.store import digest as facts_digest
 from migrator.facts.store import dump as dump_facts
 from migrator.host import Host, Reader
-from migrator.journal import Journal, Run, Runs, Status, boot_id, utc_now
+from migrator.journal import Journal, Run, Runs, boot_id, utc_now
 from migrator.plan import Plan, PlannedStep, drift, make_plan, parse_plan, plan_digest, planned_steps, render
+from migrator.records import Status
 from migrator.steps import Hands, RuntimeControl, RuntimeReader
 from migrator.steps.registry import KINDS
 from migrator.systemd import UnitControl
@@ -161,12 +162,12 @@ def runtime_reader(reader: Reader, kind: str, socket: str) -> RuntimeReader:
     return Cri(socket)
 
 
-def runtime_control(reader: Reader, kind: str, socket: str) -> RuntimeControl:
+def runtime_control(host: Host, kind: str, socket: str) -> RuntimeControl:
     """Return the door to a runtime, for removing what the kubelet made."""
     if kind == "docker":
         from migrator.docker import DockerControl  # noqa: PLC0415 - late
 
-        return DockerControl(reader, socket)
+        return DockerControl(host, socket)
     from migrator.cri import CriControl  # noqa: PLC0415 - late
 
     return CriControl(socket)

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from migrator.findings import Finding, Severity
-from migrator.journal import RunState
 from migrator.plan_table import Translation
-from migrator.steps.registry import KINDS
+from migrator.records import RunState
 from migrator.views import plain, render_audit, render_diff, render_findings, render_translations
 
 if TYPE_CHECKING:
@@ -111,7 +110,8 @@ def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
     )
     _out(f"  changed: {', '.join(files)}")
     if not live:
-        left = [step["id"] for step in document["steps"] if not KINDS[step["kind"]].offline]
+        back = {step["id"] for step in document["steps"] if step["params"].get("direction") == "back"}
+        left = [each for each in document["deferred"] if each not in back]
         _out(f"  left to the first boot: {', '.join(left)}")
     _out(f"  way back: cgmigrate rollback {run}")
 

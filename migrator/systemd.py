@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 from migrator.bus import SYSTEM_BUS, Connection, LostBusError, RefusedError, object_path
 from migrator.errors import HostError
-from migrator.host import Reader
+from migrator.host import Host, Reader
 
 UNIT = "org.freedesktop.systemd1.Unit"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -173,6 +173,9 @@ class Units:
 
 class UnitControl(Units):
     """Looks at systemd's units and changes them; a job's result, as `JobRemoved` tells it, is the truth."""
+
+    def __init__(self, host: Host, address: str = SYSTEM_BUS) -> None:
+        super().__init__(host, address)
 
     def start(self, unit: str, timeout: float = 90) -> UnitState:
         """Start a unit and return its state after the job.

@@ -48,7 +48,7 @@ _CLASS = re.escape(_INSIDE) + rb"(\[{"
 _TOKEN = re.compile(rb"kubepods(?:[" + _CLASS + rb"]++|\xe2\x80\xa6)*+")
 _PLAIN = re.compile(rb"[\w./-]*")
 _ESCAPED_SPACE = re.compile(rb"(\\[nrt])")
-_AROUND = re.compile(r"(\^?(?:[^/]*[$%*][^/]*(?=/))?)(.*?)(\.?[\\$]?)", re.DOTALL)
+_BEFORE = re.compile(r"\^?(?:[^/]*[$%*][^/]*(?=/))?")
 _UID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
 _ROOT_OF_KIND = ("kubelet",)  # kind and minikube start the kubelet with --cgroup-root=/kubelet
 
@@ -170,11 +170,11 @@ class Translator:
     def _after_kubepods(self, rest: bytes | None) -> bytes:
         if rest is None or not _PLAIN.fullmatch(rest):
             raise _AnotherFormError
-        mount, path = b"/sys/fs/cgroup", b"/kubepods" + rest
-        bare, mounted = self._token(path), self._token(mount + path)
-        if mounted != mount + bare:
+        path, mount = b"/kubepods" + rest, b"/sys/fs/cgroup"
+        new = self._token(path)
+        if b"pod" not in rest and self._token(mount + path) != mount + new:
             raise _AnotherFormError  # `/kubepods/` alone is a path only below a mount point
-        return bare[1:]
+        return new[1:]
 
     def _token(self, token: bytes | None) -> bytes:
         """Translate what stands between two boundaries, if it is a path."""
@@ -188,10 +188,10 @@ class Translator:
             if plain != token:
                 all_escaped = plain.count(b"/") == token.count(b"\\/")
                 return self._token(plain).replace(b"/", b"\\/") if all_escaped else token
-        around = _AROUND.fullmatch(token.decode("utf-8", "surrogateescape"))
-        if around is None:
-            return token
-        before, path, after = around.groups()
+        text = token.decode("utf-8", "surrogateescape")
+        before = found[0] if (found := _BEFORE.match(text)) else ""
+        path = text.removeprefix(before).removesuffix("$").removesuffix("\\").removesuffix(".")
+        after = text[len(before) + len(path) :]
         place = parse(path, self._root)
         if place is None or place.driver is self._to or not self._is_certain(place, path, before):
             return token

@@ -17,9 +17,8 @@ from typing import Any
 from typer import Context
 from typer.main import get_command
 
-from migrator import errors
+from migrator import cli, errors
 from migrator.checks import CHECKS
-from migrator.cli import app
 from migrator.schemas import NAMES, load_schema
 from migrator.steps.registry import KINDS
 from migrator.verify import RULES
@@ -77,7 +76,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def commands() -> Iterator[str]:
     """Yield the page of all commands, from the objects that print `--help`."""
-    group: Any = get_command(app)
+    group: Any = get_command(cli.app)
     yield "# Commands"
     yield group.help
     yield ""

@@ -14,9 +14,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.main import get_command
 
-from migrator import __version__
+from migrator import __version__, cli
 from migrator.checks import CHECKS
-from migrator.cli import app
 from migrator.errors import EXIT_CODE_MEANING, ExitCode
 from migrator.schemas import NAMES, load_schema
 from migrator.steps.registry import KINDS
@@ -28,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from tests.bench import run as bench  # noqa: E402
 from tools import gen_docs  # noqa: E402 - a script beside the package
 
-COMMANDS: dict[str, Any] = dict(get_command(app).commands)  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = dict(get_command(cli.app).commands)  # type: ignore[attr-defined]
 PAGES = sorted(
     path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if path.name != "CHANGELOG.md"
 )

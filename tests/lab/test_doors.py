@@ -18,7 +18,7 @@ from migrator.containers import RuntimeContainer
 from migrator.cri import Cri, CriControl
 from migrator.docker import Docker, DockerControl
 from migrator.errors import HostError
-from migrator.host import Reader
+from migrator.host import Host
 from migrator.systemd import UnitControl, Units
 
 def tell(value):
@@ -37,7 +37,7 @@ def restart_bus(after):
         subprocess.run(["systemctl", "restart", "dbus.service"], check=True)
     threading.Thread(target=restart).start()
 
-reader = Reader()
+reader = Host()
 """
 _RUNTIME = {"docker": "runtime = DockerControl(reader)\n", "containerd": "runtime = CriControl()\n"}
 
@@ -285,9 +285,9 @@ with UnitControl(reader) as units:
 @pytest.mark.parametrize(
     ("flavour", "socket", "expected"),
     [
-        ("containerd", "/run/containerd/containerd.sock", ["containerd", "1.6.20~ds1", "v1"]),
-        ("docker", "/run/containerd/containerd.sock", ["containerd", "1.6.20~ds1", "v1"]),
-        ("docker", "/var/run/dockershim.sock", ["docker", "20.10.24+dfsg1", "v1alpha2"]),
+        ("containerd", "/run/containerd/containerd.sock", ["containerd", "1.6.", "v1"]),
+        ("docker", "/run/containerd/containerd.sock", ["containerd", "1.6.", "v1"]),
+        ("docker", "/var/run/dockershim.sock", ["docker", "20.10.", "v1alpha2"]),
     ],
 )
 def test_the_cri_tells_its_version_and_no_driver_before_containerd_2(
@@ -298,8 +298,9 @@ def test_the_cri_tells_its_version_and_no_driver_before_containerd_2(
 with Cri({socket!r}) as cri:
     tell([cri.version(), cri.runtime_config(), cri.status()["conditions"]["RuntimeReady"]["status"], len(cri.containers())])
 """
-    version, driver, ready, count = ask(node, script)
-    assert (version, driver, ready) == (expected, None, True)
+    (name, version, api), driver, ready, count = ask(node, script)
+    assert ([name, api], driver, ready) == ([expected[0], expected[2]], None, True)
+    assert version.startswith(expected[1])
     assert count == (
         0 if (flavour, expected[0]) == ("docker", "containerd") else 3 + sum(map(len, PODS.values()))
     )

@@ -329,6 +329,7 @@ def test_a_directory_that_neither_kubelet_nor_runtime_makes_has_no_translation(p
         ("/system/kubelet", "/system.slice/system-kubelet.slice"),
         ("/kubelet", "/kubelet.slice"),
         ("/kube-reserved", "/kube_reserved.slice"),
+        ("/memory/agents", "/memory.slice/memory-agents.slice"),
         ("/sys/fs/cgroup/memory/kubereserved", "/sys/fs/cgroup/memory/kubereserved.slice"),
         ("/sys/fs/cgroup/kubereserved/cgroup.procs", "/sys/fs/cgroup/kubereserved.slice/cgroup.procs"),
         ("/", "/"),

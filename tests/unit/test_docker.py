@@ -12,7 +12,7 @@ import pytest
 from migrator.containers import RuntimeContainer, number, positive
 from migrator.docker import Docker, DockerControl, _container, _only_gone
 from migrator.errors import HostError
-from migrator.host import Reader
+from migrator.host import Host, Reader
 
 POD = "0798b0e6-e445-4738-87b6-91bc5cc5e57f"
 
@@ -115,7 +115,7 @@ def test_a_stopped_dockerd_is_not_woken_through_its_socket(
         listener.bind(str(tmp_path / "docker.sock"))
         listener.listen()
         listener.setblocking(False)
-        docker = DockerControl(Reader(), str(tmp_path / "docker.sock"), running=lambda: False)
+        docker = DockerControl(Host(), str(tmp_path / "docker.sock"), running=lambda: False)
         with pytest.raises(HostError, match=r"docker.service is not running") as caught:
             call(docker)
         assert caught.value.hint == "systemctl status docker.service"

@@ -16,8 +16,9 @@ import pytest
 from migrator.engine import MAX_ATTEMPTS, Engine, Interrupt, Progress
 from migrator.errors import ConflictError, DirtyError, HostError, InterruptedRunError, StepError
 from migrator.host import Host
-from migrator.journal import Journal, Kind, Run, Runs, Status
+from migrator.journal import Journal, Run, Runs
 from migrator.plan import PlannedStep
+from migrator.records import Kind, Status
 from migrator.steps import Hands, Sight, Undo, Where
 from migrator.systemd import UnitControl
 
@@ -282,7 +283,7 @@ def test_a_node_that_is_neither_before_nor_after_is_a_conflict_on_resume(tmp_pat
 
 def test_every_kind_of_record_is_known_to_the_fold() -> None:
     """A record that the fold does not know would be lost on resume."""
-    from migrator.journal import Record, fold  # noqa: PLC0415
+    from migrator.records import Record, fold  # noqa: PLC0415
 
     for kind in Kind:
         fold([Record(number=1, time="", boot="", kind=kind, step="a", data={"undo": {}})])

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from migrator.errors import ConflictError, HostError, UsageError
 from migrator.host import Host
-from migrator.journal import Journal, Kind, Record, Run, Runs, Status, decode, encode, fold
+from migrator.journal import Journal, Run, Runs
+from migrator.records import Kind, Record, Status, decode, encode, fold
 
 BOOT = "boot-1"
 

@@ -26,7 +26,7 @@ from dbus_next.signature import Variant
 
 from migrator.bus import _message_bus, object_path
 from migrator.errors import HostError
-from migrator.host import Reader
+from migrator.host import Host, Reader
 from migrator.systemd import ListedUnit, UnitControl, Units, UnitState, parse_show
 
 SYSTEMD = "org.freedesktop.systemd1"
@@ -228,7 +228,7 @@ def systemd(bus: Bus) -> Iterator[Systemd]:
 @pytest.fixture
 def units(systemd: Systemd, bus: Bus) -> Iterator[UnitControl]:
     assert systemd.queued == []
-    with UnitControl(Reader(), bus.address) as control:
+    with UnitControl(Host(), bus.address) as control:
         yield control
 
 

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that change a node: apply, resume, rollback, forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from migrator.errors import CgmigrateError, ConflictError, InterruptedRunError, UsageError
+from migrator.options import (
+    OnFailure,
+    OnFailureOption,
+    RootOption,
+    RunArgument,
+    YesOption,
+    confirm,
+    need_root,
+    root_of,
+)
+
+
+def apply(
+    plan_file: Annotated[
+        Path, typer.Argument(metavar="PLAN", help="A plan of this node, made by `plan -o`.")
+    ],
+    yes: YesOption = False,
+    on_failure: OnFailureOption = None,
+    root: RootOption = None,
+) -> None:
+    """Carry out a reviewed plan; refuses (exit 4) unless it still is the plan that this node needs.
+
+    Each change is journalled with its undo before it is made. Interrupted? `resume` or `rollback`.
+
+    Example: cgmigrate apply plan.json --yes --on-failure rollback
+    """
+    from migrator import show  # noqa: PLC0415 - late
+    from migrator.engine import Interrupt  # noqa: PLC0415
+    from migrator.host import Host  # noqa: PLC0415
+    from migrator.journal import Runs  # noqa: PLC0415
+    from migrator.plan import parse_plan  # noqa: PLC0415
+    from migrator.session import begin, engine_of  # noqa: PLC0415
+
+    need_root()
+    data = _read_plan(plan_file)
+    document = parse_plan(data, str(plan_file))
+    host = Host(root_of(root))
+    count = len(document["steps"])
+    confirm(
+        f"Apply the {count} steps of {plan_file} to {document['node']} now?",
+        "Every pod container on the node is stopped and made anew. `cgmigrate rollback` takes it back.",
+        yes or not count,
+    )
+    with Interrupt().installed() as interrupt, Runs(host).lock():
+        run, _ = begin(host, data, str(plan_file))
+        typer.echo(f"run {run.name}", err=True)
+        with engine_of(host, run, show.voice(), interrupt) as engine:
+            _forward(engine, on_failure)
+    show.done(run.name, document, live=host.live)
+
+
+def _read_plan(path: Path) -> bytes:
+    from migrator.host import MAX_FILE  # noqa: PLC0415 - late
+
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE + 1)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the plan {path}: {error.strerror}", hint="`cgmigrate plan -o FILE` makes one"
+        ) from error
+    if len(data) > MAX_FILE:
+        raise UsageError(f"{path}: larger than {MAX_FILE} bytes; this is no plan")
+    return data
+
+
+def _forward(engine: Any, on_failure: OnFailure | None) -> None:
+    """Take a run forward; on failure go back, stop, or ask."""
+    from migrator import prompts  # noqa: PLC0415 - late
+    from migrator.engine import fail_back  # noqa: PLC0415
+
+    try:
+        engine.forward()
+    except (InterruptedRunError, ConflictError):
+        raise
+    except CgmigrateError as error:
+        terminal = prompts.terminal()
+        choice = on_failure or (OnFailure.ASK if terminal else OnFailure.ROLLBACK)
+        if choice is OnFailure.ASK and terminal:
+            typer.echo(f"failed: {error.message}", err=True)
+            wants = prompts.confirm("Roll back now? No leaves the run open.", default=True)
+            choice = OnFailure.ROLLBACK if wants else OnFailure.STOP
+        if choice is OnFailure.STOP:
+            raise InterruptedRunError(
+                f"{error.message}\nThe run is open; the guard keeps its units down after a reboot",
+                hint=f"{error.hint + '; then ' if error.hint else ''}`cgmigrate resume` or `cgmigrate rollback`",
+            ) from error
+        raise fail_back(engine, error) from error
+
+
+def resume(on_failure: OnFailureOption = None, root: RootOption = None) -> None:
+    """Go on with the run that was interrupted, from where its journal ends.
+
+    Example: cgmigrate resume
+    """
+    from migrator import show  # noqa: PLC0415 - late
+    from migrator.engine import Interrupt  # noqa: PLC0415
+    from migrator.host import Host  # noqa: PLC0415
+    from migrator.journal import Runs  # noqa: PLC0415
+    from migrator.records import Status  # noqa: PLC0415
+    from migrator.session import engine_of  # noqa: PLC0415
+
+    need_root()
+    host = Host(root_of(root))
+    with Interrupt().installed() as interrupt, Runs(host).lock():
+        run = Runs(host).unsettled()
+        if run is None:
+            typer.echo("no run is open: nothing to resume", err=True)
+            return
+        status = run.state().status
+        typer.echo(f"run {run.name} ({status})", err=True)
+        with engine_of(host, run, show.voice(), interrupt) as engine:
+            if status in (Status.ROLLING_BACK, Status.DIRTY):
+                engine.back("resumed")
+                typer.echo(f"run {run.name} is rolled back: the node is as it was before")
+                return
+            _forward(engine, on_failure)
+    show.done(run.name, run.load("plan.json"), live=host.live)
+
+
+def rollback(run_name: RunArgument = None, yes: YesOption = False, root: RootOption = None) -> None:
+    """Take a run back, open or finished: files byte for byte, units and pods as they were.
+
+    Needs only the journal and the disk: no network, no API server, no valid configuration.
+
+    Example: cgmigrate rollback --yes
+    """
+    from migrator import show  # noqa: PLC0415 - late
+    from migrator.engine import Interrupt  # noqa: PLC0415
+    from migrator.host import Host  # noqa: PLC0415
+    from migrator.journal import Runs  # noqa: PLC0415
+    from migrator.records import Status  # noqa: PLC0415
+    from migrator.session import engine_of, open_run  # noqa: PLC0415
+
+    need_root()
+    host = Host(root_of(root))
+    run = open_run(host, run_name)
+    if run.state().status is Status.ROLLED_BACK:
+        typer.echo(f"run {run.name} is rolled back already: nothing to do")
+        return
+    confirm(
+        f"Roll back {run.name} ({run.state().status}) now?",
+        "Every pod container on the node is stopped and made anew under the old driver.",
+        yes,
+    )
+    with Interrupt().installed() as interrupt, Runs(host).lock():
+        run = open_run(host, run_name)
+        typer.echo(f"run {run.name}", err=True)
+        with engine_of(host, run, show.voice(), interrupt) as engine:
+            engine.back("asked by the operator")
+    typer.echo(f"run {run.name} is rolled back: the node is as it was before")
+
+
+def forget(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or its beginning.")],
+    yes: YesOption = False,
+    root: RootOption = None,
+) -> None:
+    """Delete a settled run and its saved files; afterwards it cannot be rolled back.
+
+    Example: cgmigrate forget 20261122T1405
+    """
+    from migrator.host import Host  # noqa: PLC0415 - late
+    from migrator.journal import Runs  # noqa: PLC0415
+
+    need_root()
+    host = Host(root_of(root))
+    runs = Runs(host)
+    with runs.lock():
+        run = runs.get(run_name)
+        confirm(f"Delete {run.name} and its saved files?", "It cannot be rolled back afterwards.", yes)
+        runs.forget(run)
+    typer.echo(f"forgotten: {run.name}")

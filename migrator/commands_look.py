@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that only look: audit, plan, verify, status, translate, schema."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from migrator.cgroups import Driver, Runtime
+from migrator.errors import ExitCode, UsageError
+from migrator.options import FormatOption, RootOption, is_json, progress, root_of, write_json
+
+
+def audit(root: RootOption = None, output: FormatOption = None) -> None:
+    """Look at this node and say what it is, what stands in the way, and whether it should move.
+
+    Changes nothing. Exit code 3 when there are blockers.
+
+    Example: cgmigrate audit --format json
+    """
+    from migrator import audit as judged  # noqa: PLC0415 - late
+    from migrator.host import Reader  # noqa: PLC0415
+    from migrator.session import look  # noqa: PLC0415
+
+    found = look(Reader(root_of(root)), progress)
+    if is_json(output):
+        write_json(judged.to_json(found))
+    else:
+        from migrator import show  # noqa: PLC0415
+
+        show.audit_view(found)
+    raise typer.Exit(found.exit_code)
+
+
+def plan(
+    target: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the plan here, for review and apply."),
+    ] = None,
+    root: RootOption = None,
+    output: FormatOption = None,
+) -> None:
+    """Show every step and every changed line of the switch; with -o, write it for `apply`.
+
+    Changes nothing. The same facts give the same plan, byte for byte.
+
+    Example: cgmigrate plan -o plan.json
+    """
+    from migrator.host import Reader  # noqa: PLC0415 - late
+    from migrator.plan import render  # noqa: PLC0415
+    from migrator.session import look, plan_node  # noqa: PLC0415
+
+    reader = Reader(root_of(root))
+    made = plan_node(reader, look(reader, progress))
+    data = render(made.document)
+    if target is not None:
+        _write_file(target, data)
+    if is_json(output):
+        typer.echo(data.decode(), nl=False)
+    else:
+        from migrator import show  # noqa: PLC0415
+
+        show.plan_view(made.document)
+        if target is not None:
+            typer.echo(f"written: {target}\nnext: cgmigrate apply {target}", err=True)
+
+
+def _write_file(target: Path, data: bytes) -> None:
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as stream:
+            stream.write(data)
+        Path(stream.name).rename(target)
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror}") from error
+
+
+def verify(
+    expect: Annotated[Driver, typer.Option("--expect", help="Driver to prove.")] = Driver.SYSTEMD,
+    window: Annotated[
+        float, typer.Option("--window", metavar="SECONDS", help="Watch restarts this long.", min=0)
+    ] = 5.0,
+    root: RootOption = None,
+    output: FormatOption = None,
+) -> None:
+    """Prove from two sides, cgroupfs and systemd, that the node is on a driver; also one migrated by hand.
+
+    Changes nothing. Exit code 3 when something is found.
+
+    Example: cgmigrate verify
+    """
+    from migrator import verify as witnesses  # noqa: PLC0415 - late
+    from migrator.host import Reader  # noqa: PLC0415
+
+    result = witnesses.verify(Reader(root_of(root)), expected=expect, settle=window)
+    if is_json(output):
+        from migrator.verify.view import to_json  # noqa: PLC0415
+
+        write_json(to_json(result))
+    else:
+        from migrator import show  # noqa: PLC0415
+
+        show.verification_view(result)
+    raise typer.Exit(ExitCode.DONE if result.ok else ExitCode.BLOCKED)
+
+
+def status(root: RootOption = None, output: FormatOption = None) -> None:
+    """List the runs of this node and where each stands; exit code 7 while one is open.
+
+    Example: cgmigrate status
+    """
+    from migrator import show  # noqa: PLC0415 - late
+    from migrator.host import Reader  # noqa: PLC0415
+    from migrator.journal import Runs  # noqa: PLC0415
+
+    found = [(run.name, run.state()) for run in Runs(Reader(root_of(root))).all()]
+    if is_json(output):
+        write_json(
+            [
+                {
+                    "run": name,
+                    "status": str(state.status),
+                    "settled": state.status.settled,
+                    "started": state.started,
+                    "last_record": state.ended,
+                    "reason": state.reason,
+                    "applied": sorted(state.applied),
+                    "reverted": sorted(state.reverted),
+                    "failed": state.failed,
+                }
+                for name, state in found
+            ]
+        )
+    else:
+        show.status_view(found)
+    if any(not state.status.settled for _, state in found):
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def translate(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Cgroup paths; `-` filters stdin to stdout.")
+    ],
+    to: Annotated[Driver, typer.Option("--to", help="Spelling to translate to.")] = Driver.SYSTEMD,
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option(
+            "--runtime", help="Whose containers; needed towards systemd where a container id stands."
+        ),
+    ] = None,
+    cgroup_root: Annotated[
+        str | None, typer.Option("--cgroup-root", metavar="PATH", help="The kubelet's --cgroup-root.")
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", "-i", help="PATHs are files to rewrite.")] = False,
+) -> None:
+    """Translate kubepods cgroup paths between the two drivers: arguments, stdin, or files in place.
+
+    Example: cgmigrate translate --runtime docker /kubepods/besteffort/pod0798b0e6-e445-4738-87b6-91bc5cc5e57f
+    """
+    from migrator import translate as text  # noqa: PLC0415 - late
+
+    text.run(
+        paths,
+        to=to,
+        runtime=runtime,
+        cgroup_root=cgroup_root,
+        in_place=in_place,
+    )
+
+
+def schema(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="audit-1, facts-1, plan-1 or verify-1.")],
+) -> None:
+    """Print the JSON Schema of a format.
+
+    Example: cgmigrate schema plan-1
+    """
+    from migrator.schemas import NAMES, schema_bytes  # noqa: PLC0415 - late
+
+    if name not in NAMES:
+        raise UsageError(f"{name}: no such schema; there are {', '.join(NAMES)}")
+    typer.echo(schema_bytes(name).decode(), nl=False)

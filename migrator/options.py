@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line's application, and the options and small helpers that its commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from migrator.errors import UsageError
+
+app = typer.Typer(
+    name="cgmigrate",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Switch a Kubernetes node from the cgroupfs to the systemd cgroup driver, with proof and a way back.",
+)
+
+
+class Format(StrEnum):
+    """How a result is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class OnFailure(StrEnum):
+    """What a run does when a step fails."""
+
+    ASK = "ask"
+    ROLLBACK = "rollback"
+    STOP = "stop"
+
+
+RootOption = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="DIR", help="Work on the node image in DIR instead of this machine."),
+]
+FormatOption = Annotated[Format | None, typer.Option("--format", help="Result as text or JSON.")]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
+]
+OnFailureOption = Annotated[
+    OnFailure | None,
+    typer.Option("--on-failure", help="When a step fails. Default: ask on a terminal, else rollback."),
+]
+RunArgument = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="Name of the run, or its beginning.")
+]
+
+
+class Shared:
+    """Options that may stand before the command or after it."""
+
+    root: Path | None = None
+    format: Format | None = None
+    verbose: bool = False
+
+
+@app.callback()
+def common(
+    root: RootOption = None,
+    output: FormatOption = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more on stderr.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Take the options that stand before the command."""
+    if version:
+        from migrator import __version__  # noqa: PLC0415 - late
+
+        typer.echo(f"cgmigrate {__version__}")
+        raise typer.Exit
+    Shared.root, Shared.format, Shared.verbose = root, output, verbose
+
+
+def root_of(root: Path | None) -> str:
+    """Return the root directory that was chosen, before or after the command.
+
+    Raises:
+        UsageError: there is no such directory.
+    """
+    chosen = root or Shared.root or Path("/")
+    if not chosen.is_dir():
+        raise UsageError(
+            f"--root {chosen}: no such directory", hint="give the root directory of a node's image"
+        )
+    return str(chosen)
+
+
+def is_json(output: Format | None) -> bool:
+    """Tell whether the result is wanted as JSON."""
+    return (output or Shared.format) is Format.JSON
+
+
+def progress(line: str) -> None:
+    """Tell what is looked at now, where somebody watches."""
+    if Shared.verbose or sys.stderr.isatty():
+        typer.echo(f"  {line}", err=True)
+
+
+def write_json(document: Any) -> None:
+    """Write a result as JSON."""
+    typer.echo(json.dumps(document, indent=2, sort_keys=True))
+
+
+def need_root() -> None:
+    """Refuse to begin what only root can finish.
+
+    Raises:
+        UsageError: not root.
+    """
+    if os.geteuid() != 0:
+        raise UsageError("changing a node needs root", hint="sudo cgmigrate …")
+
+
+def confirm(question: str, consequence: str, yes: bool) -> None:
+    """Ask once, safe by default; without a terminal the answer must have been given.
+
+    Raises:
+        UsageError: no terminal and no --yes, or the answer was no.
+    """
+    if yes:
+        return
+    from migrator import prompts  # noqa: PLC0415 - late
+
+    if not prompts.terminal():
+        raise UsageError(f"missing answer: {question}", hint="there is no terminal to ask on; say --yes")
+    typer.echo(consequence, err=True)
+    if not prompts.confirm(question, default=False):
+        raise UsageError("not confirmed; nothing was changed")
