@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what happened to an exit code: each error is shown once, with what to do, and never as a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from migrator.errors import CgmigrateError, ExitCode
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do the work of a command and return the exit code that its end has; errors go to stderr."""
+    try:
+        work()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(ExitCode.INTERNAL)
+    except CgmigrateError as error:
+        _say(f"cgmigrate: {error.message}")
+        if error.hint:
+            _say(f"  → {error.hint}")
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        _say("cgmigrate: stopped; nothing was changed")
+        return 130
+    except BrokenPipeError:
+        # The reader has what it wanted. Python flushes once more at its end, and must find something there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.DONE)
+    except Exception:  # noqa: BLE001 - the last resort: an internal error is ours, never the operator's
+        return _internal_error()
+    return int(ExitCode.DONE)
+
+
+def _say(text: str) -> None:
+    """Write a line with its control characters shown: nothing from the node reaches the terminal raw."""
+    shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+    sys.stderr.write(shown + "\n")
+
+
+def _internal_error() -> int:
+    import tempfile  # noqa: PLC0415 - late: no good run needs it
+    import traceback  # noqa: PLC0415
+
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="cgmigrate-", suffix=".log", delete=False, encoding="utf-8"
+        ) as log:
+            traceback.print_exc(file=log)
+        where = f"the traceback is in {log.name}"
+    except OSError as error:
+        where = f"its traceback could not be saved: {error.strerror}"
+    _say(f"cgmigrate: internal error, please report it; {where}")
+    return int(ExitCode.INTERNAL)
