@@ -6,11 +6,14 @@ Start-up time is a feature: `--version` and the `translate -` filter import noth
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - started with it closed
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - the same
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
         from migrator import __version__  # noqa: PLC0415 - late

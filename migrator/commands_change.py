@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from migrator.errors import CgmigrateError, ConflictError, InterruptedRunError, UsageError
+from migrator.errors import CgmigrateError, HostError, InterruptedRunError, UsageError
 from migrator.options import (
     OnFailure,
     OnFailureOption,
@@ -54,41 +54,40 @@ def apply(
     )
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run, _ = begin(host, data, str(plan_file))
-        typer.echo(f"run {run.name}", err=True)
+        show.note(f"run {run.name}")
         with engine_of(host, run, show.voice(), interrupt) as engine:
             _forward(engine, on_failure)
-    show.done(run.name, document, live=host.live)
+    show.done(run.name, run.load("plan.json"), live=host.live)
 
 
 def _read_plan(path: Path) -> bytes:
-    from migrator.host import MAX_FILE  # noqa: PLC0415 - late
+    from migrator.host import Reader  # noqa: PLC0415 - late
 
+    hint = "`cgmigrate plan -o FILE` makes one"
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FILE + 1)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the plan {path}: {error.strerror}", hint="`cgmigrate plan -o FILE` makes one"
-        ) from error
-    if len(data) > MAX_FILE:
-        raise UsageError(f"{path}: larger than {MAX_FILE} bytes; this is no plan")
-    return data
+        return Reader().read(str(path.absolute()))
+    except FileNotFoundError as error:
+        raise UsageError(f"cannot read the plan {path}: there is no such file", hint=hint) from error
+    except HostError as error:
+        raise UsageError(f"cannot read the plan {path}: {error.message}", hint=hint) from error
 
 
 def _forward(engine: Any, on_failure: OnFailure | None) -> None:
     """Take a run forward; on failure go back, stop, or ask."""
-    from migrator import prompts  # noqa: PLC0415 - late
+    from migrator import prompts, show  # noqa: PLC0415 - late
     from migrator.engine import fail_back  # noqa: PLC0415
 
     try:
         engine.forward()
-    except (InterruptedRunError, ConflictError):
+    except InterruptedRunError:
         raise
     except CgmigrateError as error:
+        if not engine.journal.state.begun:
+            raise
         terminal = prompts.terminal()
         choice = on_failure or (OnFailure.ASK if terminal else OnFailure.ROLLBACK)
         if choice is OnFailure.ASK and terminal:
-            typer.echo(f"failed: {error.message}", err=True)
+            show.note(f"failed: {error.message}")
             wants = prompts.confirm("Roll back now? No leaves the run open.", default=True)
             choice = OnFailure.ROLLBACK if wants else OnFailure.STOP
         if choice is OnFailure.STOP:
@@ -116,14 +115,14 @@ def resume(on_failure: OnFailureOption = None, root: RootOption = None) -> None:
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run = Runs(host).unsettled()
         if run is None:
-            typer.echo("no run is open: nothing to resume", err=True)
+            show.note("no run is open: nothing to resume")
             return
         status = run.state().status
-        typer.echo(f"run {run.name} ({status})", err=True)
+        show.note(f"run {run.name} ({status})")
         with engine_of(host, run, show.voice(), interrupt) as engine:
             if status in (Status.ROLLING_BACK, Status.DIRTY):
                 engine.back("resumed")
-                typer.echo(f"run {run.name} is rolled back: the node is as it was before")
+                show.outcome(f"run {run.name} is rolled back: the node is as it was before")
                 return
             _forward(engine, on_failure)
     show.done(run.name, run.load("plan.json"), live=host.live)
@@ -147,7 +146,7 @@ def rollback(run_name: RunArgument = None, yes: YesOption = False, root: RootOpt
     host = Host(root_of(root))
     run = open_run(host, run_name)
     if run.state().status is Status.ROLLED_BACK:
-        typer.echo(f"run {run.name} is rolled back already: nothing to do")
+        show.outcome(f"run {run.name} is rolled back already: nothing to do")
         return
     confirm(
         f"Roll back {run.name} ({run.state().status}) now?",
@@ -156,10 +155,10 @@ def rollback(run_name: RunArgument = None, yes: YesOption = False, root: RootOpt
     )
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run = open_run(host, run_name)
-        typer.echo(f"run {run.name}", err=True)
+        show.note(f"run {run.name}")
         with engine_of(host, run, show.voice(), interrupt) as engine:
             engine.back("asked by the operator")
-    typer.echo(f"run {run.name} is rolled back: the node is as it was before")
+    show.outcome(f"run {run.name} is rolled back: the node is as it was before")
 
 
 def forget(
@@ -171,7 +170,8 @@ def forget(
 
     Example: cgmigrate forget 20261122T1405
     """
-    from migrator.host import Host  # noqa: PLC0415 - late
+    from migrator import show  # noqa: PLC0415 - late
+    from migrator.host import Host  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
 
     need_root()
@@ -181,4 +181,4 @@ def forget(
         run = runs.get(run_name)
         confirm(f"Delete {run.name} and its saved files?", "It cannot be rolled back afterwards.", yes)
         runs.forget(run)
-    typer.echo(f"forgotten: {run.name}")
+    show.outcome(f"forgotten: {run.name}")

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from migrator.cgroups import Driver, Runtime
-from migrator.errors import ExitCode, UsageError
+from migrator.errors import ConflictError, ExitCode, HostError, UsageError
+from migrator.journal import Run
 from migrator.options import FormatOption, RootOption, is_json, progress, root_of, write_json
+from migrator.records import RunState
 
 
 def audit(root: RootOption = None, output: FormatOption = None) -> None:
@@ -68,15 +69,34 @@ def plan(
             typer.echo(f"written: {target}\nnext: cgmigrate apply {target}", err=True)
 
 
-def _write_file(target: Path, data: bytes) -> None:
+def _state(run: Run) -> RunState | None:
+    """Return a run's state, or None when its journal is damaged."""
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as stream:
-            stream.write(data)
-        Path(stream.name).rename(target)
+        return run.state()
+    except ConflictError:
+        return None
+
+
+def _write_file(target: Path, data: bytes) -> None:
+    """Replace a file as a whole; a device or a pipe is written to.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    from migrator.host import Host  # noqa: PLC0415 - late
+
+    real = target.resolve()
+    try:
+        if real.exists() and not real.is_file():
+            real.write_bytes(data)
+        elif not real.parent.is_dir():
+            raise UsageError(f"cannot write {target}: {real.parent} is no directory")
+        else:
+            Host().write(str(real), data, mode=0o600)
     except OSError as error:
         raise UsageError(f"cannot write {target}: {error.strerror}") from error
+    except HostError as error:
+        raise UsageError(error.message) from error
 
 
 def verify(
@@ -117,27 +137,28 @@ def status(root: RootOption = None, output: FormatOption = None) -> None:
     from migrator.host import Reader  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
 
-    found = [(run.name, run.state()) for run in Runs(Reader(root_of(root))).all()]
+    runs = Runs(Reader(root_of(root)))
+    found = [(run.name, _state(run)) for run in runs.all()]
     if is_json(output):
         write_json(
             [
                 {
                     "run": name,
-                    "status": str(state.status),
-                    "settled": state.status.settled,
-                    "started": state.started,
-                    "last_record": state.ended,
-                    "reason": state.reason,
-                    "applied": sorted(state.applied),
-                    "reverted": sorted(state.reverted),
-                    "failed": state.failed,
+                    "status": str(state.status) if state else "damaged",
+                    "settled": state.status.settled if state else False,
+                    "started": state.started if state else "",
+                    "last_record": state.ended if state else "",
+                    "reason": state.reason if state else "",
+                    "applied": sorted(state.applied) if state else [],
+                    "reverted": sorted(state.reverted) if state else [],
+                    "failed": state.failed if state else {},
                 }
                 for name, state in found
             ]
         )
     else:
-        show.status_view(found)
-    if any(not state.status.settled for _, state in found):
+        show.status_view(found, runs.worker())
+    if any(state is not None and not state.status.settled for _, state in found):
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 

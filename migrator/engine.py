@@ -136,9 +136,7 @@ class Engine:
 
     def _apply(self, index: int, planned: PlannedStep, step: Step) -> None:
         state = self.journal.state
-        if planned.id in state.applied and (
-            not step.volatile or state.applied[planned.id] == self.journal.boot
-        ):
+        if self._is_applied(planned, step):
             return
         if not self.live and not step.offline:
             self._tell("defer", index, planned)
@@ -182,16 +180,16 @@ class Engine:
             DirtyError: some reverts failed; the message names them and the commands left to do.
             InterruptedRunError: a signal asked to stop.
         """
+        self._note(Kind.ROLLING_BACK, reason=reason)
         state = self.journal.state
-        if state.status is not Status.ROLLING_BACK:
-            self._note(Kind.ROLLING_BACK, reason=reason)
         failures: list[tuple[PlannedStep, CgmigrateError]] = []
+        untried: list[str] = []
+        unhealthy = ""
         for index, (planned, step) in reversed(list(enumerate(self.steps, start=1))):
             if planned.id not in state.undo or self._is_reverted(planned, step):
                 continue
-            if planned.kind == "guard" and any(failed.kind == "write-file" for failed, _ in failures):
-                kept = StepError("kept: the units stay down after a reboot until the files are right")
-                failures.append((planned, kept))
+            if _rests_on(planned, [failed for failed, _ in failures]):
+                untried.append(planned.id)
                 continue
             try:
                 self.hands.check()
@@ -200,24 +198,42 @@ class Engine:
                 self._note(Kind.INTERRUPTED, error=stop.message)
                 raise
             except CgmigrateError as error:
+                self._tell("fail", index, planned, message=error.message)
+                if planned.kind in ("wait-healthy", "release-guard"):  # the node is no less taken back for it
+                    unhealthy = error.message
+                    self._note(Kind.REVERTED, planned.id, error=error.message)
+                    continue
                 failures.append((planned, error))
                 self._note(Kind.REVERT_FAILED, planned.id, error=error.message)
-                self._tell("fail", index, planned, message=error.message)
         if failures:
             self._note(Kind.DIRTY)
-            left = "\n".join(
-                f"  {planned.id}: {error.message}" + (f"\n    {error.hint}" if error.hint else "")
+            left = "".join(
+                f"\n  {planned.id}: {error.message}" + (f"\n    {error.hint}" if error.hint else "")
                 for planned, error in failures
             )
+            waits = f"\n  not tried until then: {', '.join(untried)}" if untried else ""
             raise DirtyError(
-                f"the rollback is incomplete; {len(failures)} steps could not be taken back:\n{left}",
-                hint="mend what is named, then `cgmigrate rollback` again; it tries these steps once more",
+                f"the rollback is incomplete; {len(failures)} steps could not be taken back:{left}{waits}",
+                hint="mend what is named, then `cgmigrate rollback` again; it goes on from there",
             )
         self._note(Kind.ROLLED_BACK)
+        if unhealthy:
+            raise DirtyError(
+                f"everything is taken back, but the node is not as healthy as it was: {unhealthy}"
+            )
 
     def _is_reverted(self, planned: PlannedStep, step: Step) -> bool:
-        boot = self.journal.state.reverted.get(planned.id)
-        return boot is not None and (not step.volatile or boot == self.journal.boot)
+        state = self.journal.state
+        boot = state.reverted.get(planned.id)
+        # Once the guard is being released a boot starts the units as they should be: nothing is to be done again.
+        released = any(each.kind == "guard" and each.id in state.reverting for each, _ in self.steps)
+        return boot is not None and (not step.volatile or boot == self.journal.boot or released)
+
+    def _is_applied(self, planned: PlannedStep, step: Step) -> bool:
+        state = self.journal.state
+        boot = state.applied.get(planned.id)
+        released = any(each.kind == "release-guard" and each.id in state.begun for each, _ in self.steps)
+        return boot is not None and (not step.volatile or boot == self.journal.boot or released)
 
     def _revert(self, index: int, planned: PlannedStep, step: Step) -> None:
         self._note(Kind.REVERTING, planned.id)
@@ -272,6 +288,16 @@ class Engine:
                 message=message,
             )
         )
+
+
+def _rests_on(planned: PlannedStep, failed: Sequence[PlannedStep]) -> bool:
+    """Tell whether a revert has to wait until another that failed is mended.
+
+    Without its files no unit is started and the guard stays; without its unit nothing is waited for.
+    """
+    if any(each.kind == "write-file" for each in failed):
+        return planned.kind != "write-file"
+    return planned.kind == "wait-healthy" and bool(failed)
 
 
 def fail_back(engine: Engine, error: CgmigrateError) -> RolledBackError:

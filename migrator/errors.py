@@ -88,3 +88,5 @@ class StepError(CgmigrateError):
 
 class HostError(CgmigrateError):
     """The machine refused something that was asked of it (a file, a unit job, a runtime call)."""
+
+    exit_code = ExitCode.CONFLICT

@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from migrator.host import Reader, sync_directory
 from migrator.records import Kind, Record, RunState, decode, encode, fold
 
 STATE = "/var/lib/cgmigrate"
+_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")  # anything else in the directory is not ours
 
 
 class Run:
@@ -162,7 +164,7 @@ class Runs:
         """Return the runs, oldest first."""
         directory = self.base / "runs"
         try:
-            names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
+            names = sorted(name for name in os.listdir(directory) if _NAME.fullmatch(name))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -225,16 +227,36 @@ class Runs:
     def forget(self, run: Run) -> None:
         """Delete a settled run and its blobs; afterwards it cannot be rolled back.
 
+        One whose journal is damaged is of no use to `resume` and `rollback`, and goes too.
+
         Raises:
             ConflictError: the run is not settled.
         """
-        if not run.state().status.settled:
+        try:
+            status = run.state().status
+        except ConflictError:
+            status = None
+        if status is not None and not status.settled:
             raise ConflictError(
-                f"{run.name} is not settled ({run.state().status})",
+                f"{run.name} is not settled ({status})",
                 hint="`cgmigrate resume` or `cgmigrate rollback` first",
             )
         shutil.rmtree(run.directory)
         sync_directory(run.directory.parent)
+
+    def worker(self) -> str:
+        """Return the process id of the cgmigrate that is at work on this node, or nothing."""
+        try:
+            descriptor = os.open(self.base / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        finally:
+            os.close(descriptor)
+        return ""
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ def exit_code(work: Callable[[], None]) -> int:
     """Do the work of a command and return the exit code that its end has; errors go to stderr."""
     try:
         work()
+        sys.stdout.flush()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(ExitCode.INTERNAL)
     except CgmigrateError as error:
@@ -28,6 +31,12 @@ def exit_code(work: Callable[[], None]) -> int:
         # The reader has what it wanted. Python flushes once more at its end, and must find something there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.DONE)
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _say(f"cgmigrate: cannot write the result: {error.strerror}")
+            return int(ExitCode.USAGE)
+        return _internal_error()
     except Exception:  # noqa: BLE001 - the last resort: an internal error is ours, never the operator's
         return _internal_error()
     return int(ExitCode.DONE)
@@ -36,7 +45,8 @@ def exit_code(work: Callable[[], None]) -> int:
 def _say(text: str) -> None:
     """Write a line with its control characters shown: nothing from the node reaches the terminal raw."""
     shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
-    sys.stderr.write(shown + "\n")
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(shown + "\n")
 
 
 def _internal_error() -> int:

@@ -100,26 +100,20 @@ def make_plan(audit: Audit, digest: str, read: Callable[[str], bytes | None]) ->
 
 def _steps(facts: Facts, audit: Audit, changes: Sequence[Change]) -> Iterator[PlannedStep]:
     kubelet = facts.kubelet.unit.name if facts.kubelet.unit else "kubelet.service"
-    services = [unit.name for unit in facts.runtime.units]
+    services = [
+        unit.name
+        for unit in facts.runtime.units
+        if not (facts.node.live and unit.name.endswith(".socket") and unit.active_state != "active")
+    ]
     runtime = {"runtime": facts.runtime.kind, "socket": facts.runtime.socket, "units": services}
     guarded = {"units": [kubelet, *services]}
     reload = any(change.unit_file for change in changes)
-    pods = [
-        {
-            "namespace": pod.namespace,
-            "name": pod.name,
-            "uid": pod.uid,
-            "containers": sum(each.state == "running" and not each.sandbox for each in pod.containers),
-        }
-        for pod in facts.pods
-        if pod.static
-    ]
     health = {
         "unit": kubelet,
         "healthz": facts.kubelet.healthz,
         "runtime": facts.runtime.kind,
         "socket": facts.runtime.socket,
-        "pods": pods,
+        "static_pod_path": facts.kubelet.static_pod_path,
         "timeout_seconds": HEALTHY_SECONDS,
     }
     static = {pod.uid for pod in facts.pods if pod.static}
@@ -145,6 +139,11 @@ def _steps(facts: Facts, audit: Audit, changes: Sequence[Change]) -> Iterator[Pl
         "nothing may start or judge pods while the driver changes",
         {"units": [kubelet], "needs": services},
         "kubelet",
+    )
+    yield step(
+        "remove-cgroups",
+        "on the way back: the slices of the new driver",
+        {"trees": trees(facts.kubelet.cgroup_root)[1:], "direction": "back"},
     )
     yield step(
         "remove-sandboxes",

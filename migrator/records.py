@@ -79,7 +79,12 @@ class RunState:
     begun: set[str] = field(default_factory=set)
     reverted: dict[str, str] = field(default_factory=dict)
     """Step → boot id in which it was reverted."""
+    reverting: set[str] = field(default_factory=set)
+    loose: set[str] = field(default_factory=set)
+    """Reverted after another revert had failed: done again in the next go, because they may rest on what was missing."""
     failed: dict[str, str] = field(default_factory=dict)
+    offline: bool = False
+    """Begun on an image: only its files were changed."""
     attempts: dict[str, int] = field(default_factory=dict)
     reason: str = ""
     """Why the run is rolling back, or what failed."""
@@ -95,6 +100,7 @@ def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one ca
         match record.kind:
             case Kind.BEGIN:
                 state.status, state.started = Status.APPLYING, record.time
+                state.offline = record.boot == "image"
             case Kind.CAPTURED:
                 # The first capture counts: a later one would see our own change as the original.
                 state.undo.setdefault(record.step, record.data.get("undo"))
@@ -111,16 +117,23 @@ def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one ca
             case Kind.ROLLING_BACK:
                 state.status = Status.ROLLING_BACK
                 state.reason = str(record.data.get("reason", "")) or state.reason
+                for step in state.loose:
+                    state.reverted.pop(step, None)
+                state.loose.clear()
+                state.failed.clear()
+            case Kind.REVERTING:
+                state.reverting.add(record.step)
             case Kind.REVERTED:
                 state.reverted[record.step] = record.boot
-                state.failed.pop(record.step, None)
+                if state.failed:
+                    state.loose.add(record.step)
             case Kind.REVERT_FAILED:
                 state.failed[record.step] = str(record.data.get("error", ""))
             case Kind.ROLLED_BACK:
                 state.status = Status.ROLLED_BACK
             case Kind.DIRTY:
                 state.status = Status.DIRTY
-            case Kind.INTERRUPTED | Kind.REVERTING:
+            case Kind.INTERRUPTED:
                 pass
     return state
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from migrator.audit import Audit, audit
 from migrator.engine import Engine, Interrupt, Progress
@@ -106,8 +108,13 @@ def engine_of(host: Host, run: Run, voice: Voice, interrupt: Interrupt) -> Itera
         ConflictError: the run's own plan or journal is damaged.
     """
     document = run.load("plan.json")
+    if host.live and run.state().offline:
+        raise ConflictError(
+            f"{run.name} changed an image, and this node runs: its units would go on with the files of now",
+            hint="take it back with --root before the boot, or plan this node anew",
+        )
     journal = Journal(run, boot_id(host))
-    log = (run.directory / "log.jsonl").open("a", encoding="utf-8")
+    log = _open_log(run)
     units = UnitControl(host)
 
     def say(line: str) -> None:
@@ -141,7 +148,16 @@ def engine_of(host: Host, run: Run, voice: Voice, interrupt: Interrupt) -> Itera
     finally:
         journal.close()
         units.close()
-        log.close()
+        with contextlib.suppress(OSError):
+            log.close()
+
+
+def _open_log(run: Run) -> TextIO:
+    """Open the run's log; where the disk refuses, what would be in it is lost, and nothing else."""
+    try:
+        return (run.directory / "log.jsonl").open("a", encoding="utf-8")
+    except OSError:
+        return Path(os.devnull).open("a", encoding="utf-8")
 
 
 def _log(write: Callable[[str], int], flush: Callable[[], None], entry: Mapping[str, Any]) -> None:
@@ -188,7 +204,7 @@ def open_run(host: Host, name: str | None) -> Run:
         return (alive or runs.all())[-1]
     run = runs.get(name)
     newer = [each.name for each in alive if each.name > run.name]
-    if newer and run in alive:
+    if newer and run.name in {each.name for each in alive}:
         raise ConflictError(
             f"{run.name} cannot be rolled back while {newer[-1]} stands on it",
             hint=f"cgmigrate rollback {newer[-1]}",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,9 +25,18 @@ def _out(line: str = "") -> None:
     sys.stdout.write(plain(line) + "\n")
 
 
-def _err(line: str) -> None:
-    sys.stderr.write(plain(line) + "\n")
-    sys.stderr.flush()
+def note(line: str) -> None:
+    """Tell a line on stderr, if anybody listens: a terminal that went away never decides what a run does."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(plain(line) + "\n")
+        sys.stderr.flush()
+
+
+def outcome(line: str) -> None:
+    """Tell on stdout how a run ended; it has ended so whether or not anybody listens."""
+    with contextlib.suppress(OSError, ValueError):
+        _out(line)
+        sys.stdout.flush()
 
 
 def audit_view(found: Audit) -> None:
@@ -79,7 +89,7 @@ def voice() -> Voice:
     start = time.monotonic()
 
     def say(line: str) -> None:
-        _err(f"         {line}")
+        note(f"         {line}")
 
     def tell(progress: Progress) -> None:
         at = f"{time.monotonic() - start:6.1f}s  "
@@ -87,15 +97,15 @@ def voice() -> Voice:
         match progress.verb:
             case "apply" | "revert":
                 word = "" if progress.verb == "apply" else "taking back "
-                _err(f"{at}{place} {word}{progress.step.id}: {progress.step.why}")
+                note(f"{at}{place} {word}{progress.step.id}: {progress.step.why}")
             case "skip":
-                _err(f"{at}{place} {progress.step.id}: done already")
+                note(f"{at}{place} {progress.step.id}: done already")
             case "defer":
-                _err(f"{at}{place} {progress.step.id}: left to the first boot")
+                note(f"{at}{place} {progress.step.id}: left to the first boot")
             case "done":
                 pass
             case _:
-                _err(f"{at}{place} {progress.step.id}: FAILED: {progress.message}")
+                note(f"{at}{place} {progress.step.id}: FAILED: {progress.message}")
 
     return Voice(say=say, tell=tell)
 
@@ -103,17 +113,17 @@ def voice() -> Voice:
 def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
     """Show the summary after a run: what changed, what is left, how to go back."""
     files = [step["params"]["path"] for step in document["steps"] if step["kind"] == "write-file"]
-    _out(
+    outcome(
         f"{document['node']} is on {document['to']}; verified by cgroupfs and systemd"
         if live
         else f"{document['node']}: the image's files say {document['to']}"
     )
-    _out(f"  changed: {', '.join(files)}")
+    outcome(f"  changed: {', '.join(files)}")
     if not live:
         back = {step["id"] for step in document["steps"] if step["params"].get("direction") == "back"}
         left = [each for each in document["deferred"] if each not in back]
-        _out(f"  left to the first boot: {', '.join(left)}")
-    _out(f"  way back: cgmigrate rollback {run}")
+        outcome(f"  left to the first boot: {', '.join(left)}")
+    outcome(f"  way back: cgmigrate rollback {run}")
 
 
 def verification_view(result: Verification) -> None:
@@ -123,14 +133,19 @@ def verification_view(result: Verification) -> None:
     sys.stdout.write(render(result))
 
 
-def status_view(found: Sequence[tuple[str, RunState]]) -> None:
-    """Show all runs, oldest first, and what to do about an open one."""
+def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> None:
+    """Show all runs, oldest first, and what to do about an open one; no state: its journal is damaged."""
     if not found:
         _out("no runs on this node")
         return
     for name, state in found:
+        if state is None:
+            _out(f"{name}  damaged journal; the saved files are in /var/lib/cgmigrate/runs/{name}/blobs")
+            continue
         _out(f"{name}  {state.status}" + (f"  ({state.reason})" if state.reason else ""))
         for step, error in state.failed.items():
             _out(f"    {step}: {error}")
-    if any(not state.status.settled for _, state in found):
+    if worker:
+        _out(f"in progress: process {worker}")
+    elif any(state is not None and not state.status.settled for _, state in found):
         _out("open: `cgmigrate resume` goes on, `cgmigrate rollback` goes back")

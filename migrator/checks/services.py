@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from migrator.checks.base import BLOCKER, INFO, WARNING, Check, command, kubelet_unit, plural
+from migrator.checks.base import BLOCKER, INFO, WARNING, Check, command, plural
 from migrator.facts.model import Facts, Unknown
 from migrator.findings import Finding
 
@@ -26,17 +26,38 @@ def kubelet_missing(facts: Facts) -> Iterator[Finding]:
 
 
 def kubelet_down(facts: Facts) -> Iterator[Finding]:
-    """Find a kubelet that does not run."""
+    """Find a kubelet that does not run, or starts and dies in a loop: nothing could prove it healthy after the switch."""
     unit = facts.kubelet.unit
     if facts.node.live and unit is not None and unit.active_state not in ("", "active"):
         yield Finding(
             id="kubelet-down",
-            severity=WARNING,
+            severity=BLOCKER,
             subject=unit.name,
             summary=f"the kubelet does not run ({unit.active_state}/{unit.sub_state})",
-            detail="Whether it works with the present driver is not proved; a rollback leads back to this state.",
-            remediation=command("journalctl", "-u", kubelet_unit(facts), "-n", "50"),
+            detail="It could not be proven healthy after the switch, so the run would end in a rollback, "
+            "and the outage would be for nothing.",
+            remediation=command("systemctl", "start", unit.name)
+            + "; "
+            + command("journalctl", "-u", unit.name, "-n", "50"),
         )
+
+
+def unit_reload_pending(facts: Facts) -> Iterator[Finding]:
+    """Find units whose files were edited since systemd read them: the run reloads systemd, which puts the edit in force."""
+    kubelet = () if facts.kubelet.unit is None else (facts.kubelet.unit,)
+    for unit in (*kubelet, *facts.runtime.units):
+        if facts.node.live and unit.need_daemon_reload:
+            yield Finding(
+                id="unit-reload-pending",
+                severity=BLOCKER,
+                subject=unit.name,
+                summary=f"files of {unit.name} were edited, and systemd was not told to read them again",
+                detail="The run reloads systemd, which would put that edit in force unseen, in the middle of the switch.",
+                remediation=command("systemctl", "daemon-reload")
+                + ", then "
+                + command("systemctl", "restart", unit.name)
+                + " when convenient, then `cgmigrate audit` again",
+            )
 
 
 def runtime_unknown(facts: Facts) -> Iterator[Finding]:
@@ -108,7 +129,20 @@ def is_configuration(unknown: Unknown) -> bool:
 
 CHECKS = (
     Check("kubelet-missing", (BLOCKER,), (), "There is no kubelet on this node.", kubelet_missing),
-    Check("kubelet-down", (WARNING,), (), "The kubelet does not run.", kubelet_down),
+    Check(
+        "kubelet-down",
+        (BLOCKER,),
+        (),
+        "The kubelet does not run, so it could not be proven healthy after the switch.",
+        kubelet_down,
+    ),
+    Check(
+        "unit-reload-pending",
+        (BLOCKER,),
+        (),
+        "Unit files of the kubelet or the runtime were edited without a daemon-reload.",
+        unit_reload_pending,
+    ),
     Check("runtime-unknown", (BLOCKER,), (), "The container runtime was not recognised.", runtime_unknown),
     Check(
         "runtime-daemon-down",

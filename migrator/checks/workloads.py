@@ -16,7 +16,7 @@ from migrator.checks.base import (
     plural,
     pod_label,
 )
-from migrator.facts.model import Facts
+from migrator.facts.model import Facts, Pod
 from migrator.findings import Finding
 from migrator.plan_table import translations
 
@@ -33,6 +33,37 @@ def static_pods_outage(facts: Facts) -> Iterator[Finding]:
             detail="No drain moves them: " + ", ".join(static),
             reference="F33",
         )
+
+
+def static_pod_not_running(facts: Facts) -> Iterator[Finding]:
+    """Find static pods of which the runtime says that the sandbox or a container does not run (F33).
+
+    A pod that only its cgroup tells of has no known state, and is not judged.
+    """
+    idle = {pod_label(pod): parts for pod in facts.pods if pod.static and (parts := _idle_parts(pod))}
+    if idle and not is_switched(facts):
+        yield Finding(
+            id="static-pod-not-running",
+            severity=WARNING,
+            subject=next(iter(idle)),
+            summary=f"{plural(len(idle), 'static pod')} not running, or not with every container: "
+            + "; ".join(f"{label} ({', '.join(parts)})" for label, parts in idle.items()),
+            detail="Init containers that have completed look the same and are fine, "
+            "and so do the remains of a manifest that was changed or removed. "
+            "Anything else should be mended first: verification after the switch would fail, "
+            "and roll the node back after the outage.",
+            reference="F33",
+        )
+
+
+def _idle_parts(pod: Pod) -> tuple[str, ...]:
+    """Return `sandbox` and the names of the containers that are known and do not run."""
+    states: dict[str, set[str]] = {}
+    for each in pod.containers:
+        if each.name and not each.sandbox:
+            states.setdefault(each.name, set()).add(each.state)
+    sandbox = ("sandbox",) if pod.sandbox_state not in ("", "running") else ()
+    return (*sandbox, *(name for name, found in states.items() if "running" not in found))
 
 
 def control_plane(facts: Facts) -> Iterator[Finding]:
@@ -124,6 +155,13 @@ CHECKS = (
         ("F33",),
         "Static pods are stopped and made anew by the switch.",
         static_pods_outage,
+    ),
+    Check(
+        "static-pod-not-running",
+        (WARNING,),
+        ("F33",),
+        "A static pod does not run, or not with every container.",
+        static_pod_not_running,
     ),
     Check("control-plane", (WARNING,), ("F33",), "The node runs an API server.", control_plane),
     Check(

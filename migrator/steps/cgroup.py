@@ -10,14 +10,17 @@ from typing import ClassVar
 from migrator.errors import HostError, StepError
 from migrator.facts.cgroup import walk
 from migrator.facts.node import own_hierarchies, parse_mountinfo
-from migrator.steps import Hands, Params, Sight, Undo, Where
+from migrator.steps import Hands, Params, Sight, Undo, Where, on_the_way_back
 
 PATIENCE = 20.0
 """Seconds for the last processes to leave: a container's cgroup empties a moment after its runtime says it stopped."""
 
 
 class RemoveCgroups:
-    """Depth first, plain rmdir, only when nothing lives there; the same in both directions.
+    """Depth first, plain rmdir, only when nothing lives there.
+
+    Forward both spellings go, while both services are down. On the way back it is the new spelling alone, and late: after
+    the old runtime has removed what a dead new one could not, and before the kubelet makes its own tree again.
 
     A stale pod slice of the target driver is not dirt: containerd's pods then stay in the other tree, without an error,
     because the kubelet only asks whether the pod's cgroup exists.
@@ -29,13 +32,16 @@ class RemoveCgroups:
 
     def __init__(self, params: Params) -> None:
         self.trees: list[str] = list(params["trees"])
+        self.back = on_the_way_back(params)
         slices = [tree.rpartition("/")[2] for tree in self.trees if tree.endswith(".slice")]
         self.patterns: list[str] = [
             pattern for name in slices for pattern in (name, name.removesuffix(".slice") + "-*.slice")
         ]
 
     def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
-        """AFTER when no tree of either spelling is left, nor a unit."""
+        """AFTER when no tree is left, nor a unit."""
+        if self.back:
+            return Where.BEFORE
         left = _tops(look, self.trees) or look.units.list(*self.patterns)
         return Where.BEFORE if left else Where.AFTER
 
@@ -44,11 +50,20 @@ class RemoveCgroups:
         return {}
 
     def apply(self, hands: Hands) -> None:
-        """Remove.
+        """Remove, on the way forward.
 
         Raises:
             StepError: processes live in a tree; none of it was touched (F27).
         """
+        if not self.back:
+            self._remove(hands)
+
+    def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
+        """Remove what the new driver left, on the way back."""
+        if self.back:
+            self._remove(hands)
+
+    def _remove(self, hands: Hands) -> None:
         deadline = time.monotonic() + PATIENCE
         while alive := _alive(hands, self.trees):
             hands.check()
@@ -56,7 +71,7 @@ class RemoveCgroups:
                 where, pids = next(iter(alive.items()))
                 raise StepError(
                     f"processes still live in {where}: {', '.join(map(str, pids))}",
-                    hint="look with `ps -fp PID`; stop what they belong to, then `cgmigrate resume`",
+                    hint=f"ps -fp {' '.join(map(str, pids))}; stop what they belong to, then try again",
                 )
             time.sleep(0.2)
         for unit in sorted(hands.units.list(*self.patterns), key=lambda unit: -unit.name.count("-")):
@@ -74,10 +89,6 @@ class RemoveCgroups:
                     raise StepError(
                         f"{top + path} is busy and cannot be removed", hint=f"cat {top + path}/cgroup.procs"
                     )
-
-    def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
-        """Remove what the new driver left."""
-        self.apply(hands)
 
 
 def _tops(look: Sight, trees: list[str]) -> list[str]:

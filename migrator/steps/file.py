@@ -61,7 +61,7 @@ class WriteFile:
         if now == old:
             return
         if now.kind == "file" and now.sha256 not in (self.after, old.sha256):
-            saved = now.path + SAVED
+            saved = _free(hands.host, now.path + SAVED)
             hands.host.write(saved, hands.host.read(now.path), like=now)
             hands.say(f"{self.path} was edited since; that version is kept as {saved}")
         hands.say(f"restoring {self.path}")
@@ -71,6 +71,15 @@ class WriteFile:
                 hands.host.remove_directory(directory)
             return
         hands.host.write(old.path, hands.blob(old.sha256), like=old)
+
+
+def _free(reader: Reader, path: str) -> str:
+    """Return `path`, or the first of `path.2`, `path.3`, … that nobody has taken."""
+    number, free = 1, path
+    while reader.exists(free):
+        number += 1
+        free = f"{path}.{number}"
+    return free
 
 
 def _missing(reader: Reader, path: str) -> list[str]:

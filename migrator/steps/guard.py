@@ -146,8 +146,11 @@ class ReleaseGuard:
         return {}
 
     def apply(self, hands: Hands) -> None:
-        """Remove."""
+        """Remove, and start what a reboot just before left down."""
         release(hands, self.units)
+        for unit in reversed(self.units):
+            if unit.endswith(".service") and hands.units.state(unit).active_state not in LIVE_STATES:
+                hands.control.start(unit)
 
     def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
         """Install again before anything is taken back."""

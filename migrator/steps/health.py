@@ -55,7 +55,7 @@ class AssertDriver(_Look):
 
 
 class WaitHealthy(_Look):
-    """Wait until the kubelet answers and the pods that come back by themselves run again."""
+    """Wait until the kubelet answers and its static pods run."""
 
     kind: ClassVar[str] = "wait-healthy"
 
@@ -64,10 +64,7 @@ class WaitHealthy(_Look):
         self.healthz: str = params["healthz"]
         self.runtime: str = params["runtime"]
         self.socket: str = params["socket"]
-        self.pods: dict[str, int] = {pod["uid"]: pod["containers"] for pod in params["pods"]}
-        self.names: dict[str, str] = {
-            pod["uid"]: f"{pod['namespace']}/{pod['name']}" for pod in params["pods"]
-        }
+        self.static_pods: str = params["static_pod_path"]
         self.timeout: float = params["timeout_seconds"]
         self.back = on_the_way_back(params)
 
@@ -98,10 +95,16 @@ class WaitHealthy(_Look):
                     f"after {self.timeout:g} s: {missing}", hint=f"journalctl -u {self.unit} -n 50"
                 )
             time.sleep(POLL)
-        hands.say(f"{self.unit} is healthy, {len(self.pods)} pods are back")
+        hands.say(f"{self.unit} is healthy, the static pods run")
 
     def _missing(self, look: Sight) -> str:
-        """Return what is not yet there, or nothing."""
+        """Return what is not yet there, or nothing.
+
+        What must run is asked of the static pods' files as they are now: on the way back, weeks later, some may be
+        gone or edited, and a pod is known by its name, because an edit changes its uid.
+        """
+        from migrator.witness import read_manifests  # noqa: PLC0415 - late: a YAML parser
+
         state = look.units.state(self.unit)
         if state.active_state != "active":
             return f"{self.unit} is {state.active_state}"
@@ -111,12 +114,22 @@ class WaitHealthy(_Look):
             containers = look.runtime_reader(self.runtime, self.socket).containers()
         except HostError as error:
             return error.message
-        running: dict[str, int] = {}
-        for each in containers:
-            if each.state == "running" and not each.sandbox:
-                running[each.pod_uid] = running.get(each.pod_uid, 0) + 1
-        late = [self.names[uid] for uid, count in self.pods.items() if running.get(uid, 0) < count]
-        return f"pods not running yet: {', '.join(sorted(late))}" if late else ""
+        running = {
+            (each.pod_namespace, each.pod_name, each.name)
+            for each in containers
+            if each.state == "running" and not each.sandbox
+        }
+        manifests, _ = read_manifests(look.reader, self.static_pods)
+        late = {
+            f"{manifest.namespace}/{manifest.name}"
+            for manifest in manifests
+            for name in manifest.containers
+            if not any(
+                (space, container) == (manifest.namespace, name) and pod.startswith(f"{manifest.name}-")
+                for space, pod, container in running
+            )
+        }
+        return f"static pods not running yet: {', '.join(sorted(late))}" if late else ""
 
 
 class Verify(_Look):

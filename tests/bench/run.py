@@ -116,7 +116,7 @@ def table(figures: Mapping[str, Figures], reasons: Mapping[str, str]) -> list[st
         if row.bench in figures:
             value = figures[row.bench][row.key]
             verdict = "within" if value <= row.budget else "**over**"
-            measured = f"{value:.2f}" if value < 10 else f"{value:.0f}"
+            measured = f"{value:.3g}"
         else:
             measured, verdict = "", f"not measured: {reasons.get(row.bench, 'left out')}"
         lines.append(f"| {row.work} | {measured} | {row.budget:g} {row.unit} | {verdict} |")

@@ -77,7 +77,7 @@ def test_the_plan_is_a_palindrome(name: str) -> None:
     before = kinds[: kinds.index("write-file")]
     after = kinds[len(kinds) - kinds[::-1].index("write-file") :]
 
-    mirrored = [counterpart[kind] for kind in reversed(before)]
+    mirrored = [counterpart[kind] for kind in reversed(before) if kind in counterpart]
 
     assert mirrored == [kind for kind in after if kind in counterpart.values()]
 

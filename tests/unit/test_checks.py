@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from migrator.checks import CHECKS, run_checks
 from migrator.checks.recommend import RULES, Verdict, recommend
-from migrator.facts.model import Container, Driver, Facts, Handler
+from migrator.facts.model import Container, Driver, Facts, Handler, Pod
 from migrator.findings import Finding, Severity
 from tests.unit.facts_base import (
     CONTAINERD_CONFIG,
@@ -43,6 +43,8 @@ NVIDIA = Handler(name="nvidia", runtime_type="io.containerd.runc.v2", binary_nam
 GVISOR = Handler(name="gvisor", runtime_type="io.containerd.runsc.v1")
 FLAG = source("cgroupfs", FLAGS_ENV, 1, "env-file")
 OTHER = Container(id=ID, name="registry", state="running", pids=(7,))
+EDITED = replace(unit("kubelet.service"), need_daemon_reload=True)
+STATIC = pod(uid=STATIC_UID, static=True)
 V1: dict[str, object] = {"cgroup_mode": "hybrid"}
 CRIO: dict[str, object] = {"kind": "crio", "config_file": "/etc/crio/crio.conf", "handlers": ()}
 
@@ -51,6 +53,17 @@ def stored(parent: str) -> tuple[object, ...]:
     """A dead pod whose container stored `parent`."""
     dead = pod(live=False)
     return (replace(dead, containers=(replace(dead.containers[0], cgroup_parent=parent),)),)
+
+
+def idle(*, sandbox: str = "running", app: tuple[str, ...] = ("running",)) -> Pod:
+    """A static pod whose sandbox, and whose container `app` in each of its lives, is in these states."""
+    first, pause = STATIC.containers
+    lives = tuple(
+        replace(first, id=f"{life:064x}", state=state, pids=(41,) if state == "running" else ())
+        for life, state in enumerate(app)
+    )
+    pause = replace(pause, state=sandbox, pids=(40,) if sandbox == "running" else ())
+    return replace(STATIC, sandbox_state=sandbox, containers=(*lives, pause))
 
 
 def flagged(flag: str, *files: str | None) -> Driver:
@@ -158,7 +171,31 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
     (
         "kubelet crashing",
         but(kubelet={"unit": unit("kubelet.service", "activating", "auto-restart")}),
-        {("kubelet-down", W, "")},
+        {("kubelet-down", B, "")},
+    ),
+    *(
+        (
+            f"kubelet {state}",
+            but(kubelet={"unit": unit("kubelet.service", state, sub)}),
+            {("kubelet-down", B, "")},
+        )
+        for state, sub in (("inactive", "dead"), ("failed", "failed"))
+    ),
+    (
+        "a kubelet stopped in an image",
+        but(node={"live": False}, kubelet={"unit": unit("kubelet.service", "inactive", "dead")}),
+        set(),
+    ),
+    ("kubelet's unit edited", but(kubelet={"unit": EDITED}), {("unit-reload-pending", B, "")}),
+    (
+        "only the socket of docker edited",
+        but(DOCKER, runtime={"units": (replace(EDITED, name="docker.socket"), unit("docker.service"))}),
+        {("unit-reload-pending", B, "")},
+    ),
+    (
+        "units edited in an image",
+        but(node={"live": False}, kubelet={"unit": EDITED}, runtime={"units": (EDITED,)}),
+        set(),
     ),
     (
         "broken daemon.json",
@@ -450,8 +487,34 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         {("failed-scopes", W, "F24")},
     ),
     # what runs
-    ("a static pod", but(pods=(pod(uid=STATIC_UID, static=True),)), {("static-pods-outage", I, "F33")}),
-    ("a static pod, already moved", but(switched(), pods=(pod(uid=STATIC_UID, static=True),)), set()),
+    ("a static pod", but(pods=(STATIC,)), {("static-pods-outage", I, "F33")}),
+    ("a static pod, already moved", but(switched(), pods=(STATIC,)), set()),
+    (
+        "a static pod whose container exited",
+        but(pods=(idle(app=("exited",)),)),
+        {("static-pods-outage", I, "F33"), ("static-pod-not-running", W, "F33")},
+    ),
+    (
+        "a static pod whose container runs again",
+        but(pods=(idle(app=("exited", "running")),)),
+        {("static-pods-outage", I, "F33")},
+    ),
+    (
+        "a static pod without its sandbox",
+        but(pods=(idle(sandbox="exited"),)),
+        {("static-pods-outage", I, "F33"), ("static-pod-not-running", W, "F33")},
+    ),
+    (
+        "a static pod wholly dead",
+        but(pods=(idle(sandbox="exited", app=("exited",)),)),
+        {("static-pod-not-running", W, "F33")},
+    ),
+    ("a static pod dead after the switch", but(switched(), pods=(idle(sandbox="exited"),)), set()),
+    (
+        "a static pod that only its cgroup tells of",
+        but(pods=(Pod(uid=STATIC_UID, qos="besteffort", static=True, driver="cgroupfs"),)),
+        set(),
+    ),
     (
         "a control plane",
         but(pods=(pod("kube-apiserver-cp1", uid=STATIC_UID, static=True),)),
@@ -562,6 +625,34 @@ def test_an_unreadable_file_is_named_with_its_line_and_reason() -> None:
     finding = _only(but(unknowns=(unknown(DAEMON_JSON, "expected a comma", 3),)), "config-unreadable")
     assert finding.subject == f"{DAEMON_JSON}:3"
     assert "expected a comma" in finding.summary
+
+
+def test_a_kubelet_that_is_down_comes_with_the_commands_to_mend_it() -> None:
+    facts = but(kubelet={"unit": unit("kubelet.service", "failed", "failed")})
+    assert _only(facts, "kubelet-down").remediation == (
+        "systemctl start kubelet.service; journalctl -u kubelet.service -n 50"
+    )
+
+
+def test_every_edited_unit_is_named() -> None:
+    edited = tuple(replace(EDITED, name=each) for each in ("docker.socket", "docker.service"))
+    facts = but(DOCKER, kubelet={"unit": EDITED}, runtime={"units": edited})
+    assert [each.subject for each in run_checks(facts) if each.id == "unit-reload-pending"] == [
+        "kubelet.service",
+        "docker.socket",
+        "docker.service",
+    ]
+
+
+def test_static_pods_that_do_not_run_are_named_with_what_of_them_does_not() -> None:
+    pods = (
+        replace(idle(app=("exited",)), name="a"),
+        replace(idle(sandbox="exited", app=("created",)), name="b"),
+    )
+    finding = _only(but(pods=(*pods, STATIC)), "static-pod-not-running")
+    assert finding.summary == (
+        "2 static pods not running, or not with every container: default/a (app); default/b (sandbox, app)"
+    )
 
 
 def test_all_unknown_facts_are_listed_in_one_finding() -> None:
