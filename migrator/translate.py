@@ -65,6 +65,9 @@ _CONTROLLERS = (
     b"systemd/",
     b"unified/",
 )
+_CONTROLLER_NAMES = (b"cpuacct/", b"cpu/", b"net_prio/", b"net_cls/")
+_JOINED = re.compile(rb"/(?:cpu|cpuacct|net_cls|net_prio),\Z")
+"""Controllers that are mounted together: their mount point has a comma in its name."""
 _QUICK_LEFT = rb"(?:(?<=/kubepods)(?<!%s/kubepods)%s)" % (
     _ANY,
     b"".join(rb"|(?<=/sys/fs/cgroup/%skubepods)" % controller for controller in _CONTROLLERS),
@@ -129,7 +132,10 @@ class Translator:
         replaced = done = 0
         for found in _TOKEN.finditer(data):
             left = data[max(done, found.start() - _LONGEST) : found.start()]
-            start = found.start() - len(left) + len(left.rstrip(_INSIDE))
+            bare = left.rstrip(_INSIDE)
+            if _JOINED.search(bare) and left[len(bare) :].startswith(_CONTROLLER_NAMES):
+                bare = bare[:-1].rstrip(_INSIDE)  # the comma of `/sys/fs/cgroup/cpu,cpuacct/` is no boundary
+            start = found.start() - len(left) + len(bare)
             token = data[start : found.end()]
             try:
                 new = self._tokens[token]

@@ -277,6 +277,16 @@ translators = st.sampled_from(
 )
 
 
+@pytest.mark.parametrize("mount", ["cpu,cpuacct", "cpuacct,cpu", "net_cls,net_prio", "memory"])
+def test_controllers_mounted_together_are_one_mount_point(mount: str) -> None:
+    text = f"du -s /sys/fs/cgroup/{mount}/kubepods.slice a,b/kubepods.slice".encode()
+
+    expected = f"du -s /sys/fs/cgroup/{mount}/kubepods a,b/kubepods.slice".encode()
+
+    assert expected == Translator(Driver.CGROUPFS).translate_bytes(text).text
+    assert expected == stream(Translator(Driver.CGROUPFS), text)
+
+
 @given(texts, translators)
 @settings(max_examples=1000)
 def test_the_quick_way_gives_what_the_rule_gives(text: bytes, translator: Translator) -> None:
