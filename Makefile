@@ -45,7 +45,7 @@ pure: venv programs
 
 test: venv programs  ## everything, the lab's real nodes included; what this machine cannot run is named with the reason
 	@style=0; $(PARALLEL) types lint || style=$$?; \
-	$(RUN) -m pytest && exit $$style
+	$(RUN) -m pytest -n 3 --dist worksteal && exit $$style
 
 docs: venv  ## write the generated pages of docs/reference
 	@$(RUN) tools/gen_docs.py --write

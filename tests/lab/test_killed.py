@@ -11,12 +11,15 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from .cycle import PLAN, assert_on_cgroupfs, assert_on_systemd, cgmigrate, files
 from .node import Node
 
 RECORDS = {"apply": ("applying", "applied"), "rollback": ("reverting", "reverted")}
 
 
+@pytest.mark.timeout(3000)
 def test_killed_in_the_middle_of_each_step(node: Node) -> None:
     """For each step: killed → resume; killed on the way back → rollback; killed → rollback."""
     original = files(node)
