@@ -95,9 +95,12 @@ def voice() -> Voice:
         at = f"{time.monotonic() - start:6.1f}s  "
         place = f"[{progress.index:2}/{progress.total}]"
         match progress.verb:
-            case "apply" | "revert":
-                word = "" if progress.verb == "apply" else "taking back "
-                note(f"{at}{place} {word}{progress.step.id}: {progress.step.why}")
+            case "apply" if progress.step.params.get("direction") == "back":
+                pass  # it has its part in a rollback
+            case "apply":
+                note(f"{at}{place} {progress.step.id}: {progress.step.why}")
+            case "revert":
+                note(f"{at}{place} back: {progress.step.id}")
             case "skip":
                 note(f"{at}{place} {progress.step.id}: done already")
             case "defer":
