@@ -258,7 +258,7 @@ class Engine:
         except Exception as error:
             with (
                 contextlib.suppress(OSError),
-                (self.journal.run.directory / "traceback.txt").open("a") as log,
+                self.journal.run.append("traceback.txt") as log,
             ):
                 traceback.print_exc(file=log)
             raise StepError(

@@ -22,7 +22,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from migrator.errors import ConflictError, HostError, UsageError
 from migrator.host import Reader, sync_directory
@@ -77,6 +77,15 @@ class Run:
     def save(self, name: str, data: bytes) -> None:
         """Write a document of the run durably, 0600."""
         _write_private(self.directory / name, data)
+
+    def append(self, name: str) -> TextIO:
+        """Open a text of the run (its log) for more, 0600.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.fdopen(os.open(self.directory / name, flags, 0o600), "a", encoding="utf-8")
 
     def put_blob(self, data: bytes) -> str:
         """Keep bytes durably under their sha256 and return it."""

@@ -155,7 +155,7 @@ def engine_of(host: Host, run: Run, voice: Voice, interrupt: Interrupt) -> Itera
 def _open_log(run: Run) -> TextIO:
     """Open the run's log; where the disk refuses, what would be in it is lost, and nothing else."""
     try:
-        return (run.directory / "log.jsonl").open("a", encoding="utf-8")
+        return run.append("log.jsonl")
     except OSError:
         return Path(os.devnull).open("a", encoding="utf-8")
 

@@ -193,6 +193,9 @@ def test_a_secret_of_a_registry_is_in_no_plan_and_no_output(image: Path, tmp_pat
     ]
     assert holds
     assert all(path.parent.name in ("blobs", "docker", "containerd") for path in holds), holds
+    state = image / "var/lib/cgmigrate"
+    modes = {path: path.stat().st_mode & 0o777 for path in [state, *state.rglob("*")]}
+    assert [] == [str(path) for path, mode in modes.items() if mode != (0o700 if path.is_dir() else 0o600)]
 
 
 USAGE = [
