@@ -10,7 +10,8 @@ from pathlib import Path
 
 from .node import Node
 
-NODES = Path(__file__).resolve().parent.parent / "nodes"
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+NODES = CHECKOUT / "tests/nodes"
 FACTS = """
 from migrator.facts.gather import gather
 from migrator.facts.store import dump
@@ -47,7 +48,7 @@ def capture(flavour: str, name: str) -> None:
             text = node.run(["cat", each], check=False).stdout
             file = root / each.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            file.write_text(text.replace(str(CHECKOUT), "/src/cgmigrate"))  # bind mounts name where we stand
         for link, to in (("sbin/init", "/lib/systemd/systemd"),):
             (root / link).parent.mkdir(parents=True, exist_ok=True)
             (root / link).symlink_to(to)

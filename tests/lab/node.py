@@ -35,15 +35,18 @@ class Container:
 _LABEL = '{{index .Config.Labels "io.kubernetes.%s.name"}}'
 _DOCKER_CONTAINERS = f"""
 ids=$(docker ps -q --filter label=io.kubernetes.docker.type=container)
-[ -z "$ids" ] || docker inspect --format '{_LABEL % "pod"} {_LABEL % "container"} {{{{.Id}}}} {{{{.State.Pid}}}}' $ids
+[ -z "$ids" ] || docker inspect --format '{_LABEL % "pod"} {_LABEL % "container"} {{{{.Id}}}} {{{{.State.Pid}}}}' $ids 2>/dev/null ||
+    true  # one of them has gone meanwhile
 """
 _CONTAINERD_CONTAINERS = """
 ctr -n k8s.io tasks ls | while read -r id pid status; do
     [ "$status" = RUNNING ] || continue
+    config="/run/containerd/io.containerd.runtime.v2.task/k8s.io/$id/config.json"
+    [ -e "$config" ] || continue  # it has ended meanwhile
     jq -r --arg id "$id" --arg pid "$pid" '.annotations
         | select(."io.kubernetes.cri.container-type" == "container")
         | "\\(."io.kubernetes.cri.sandbox-name") \\(."io.kubernetes.cri.container-name") \\($id) \\($pid)"' \
-        "/run/containerd/io.containerd.runtime.v2.task/k8s.io/$id/config.json"
+        "$config" 2>/dev/null || true
 done
 """
 

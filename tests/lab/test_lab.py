@@ -216,7 +216,7 @@ def test_a_signal_reaches_the_command_in_the_node(node: Node) -> None:
 def test_the_checkout_is_live_in_the_node_with_its_libraries(node: Node) -> None:
     source = CHECKOUT / "migrator/__init__.py"
     assert node.read("/opt/cgmigrate/migrator/__init__.py") == source.read_text()
-    libraries = "typer, questionary, dbus_next, jsonschema, tomlkit, ruamel.yaml, grpc, google.protobuf, rich"
+    libraries = "typer, questionary, dbus_next, jsonschema, ruamel.yaml, grpc, google.protobuf, rich"
     code = f"import migrator, {libraries}; print(migrator.__file__)"
     path = {"PYTHONPATH": "/opt/cgmigrate:/opt/cgmigrate/lib"}
     assert node.run(["python3", "-P", "-c", code], env=path).stdout == "/opt/cgmigrate/migrator/__init__.py\n"
