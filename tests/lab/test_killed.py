@@ -19,6 +19,7 @@ from .node import Node
 RECORDS = {"apply": ("applying", "applied"), "rollback": ("reverting", "reverted")}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_killed_in_the_middle_of_each_step(node: Node) -> None:
     """For each step: killed → resume; killed on the way back → rollback; killed → rollback."""
