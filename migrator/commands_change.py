@@ -14,7 +14,9 @@ from migrator.options import (
     OnFailureOption,
     RootOption,
     RunArgument,
+    VerboseOption,
     YesOption,
+    be_verbose,
     confirm,
     need_root,
     root_of,
@@ -28,6 +30,7 @@ def apply(
     yes: YesOption = False,
     on_failure: OnFailureOption = None,
     root: RootOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Carry out a reviewed plan; refuses (exit 4) unless it still is the plan that this node needs.
 
@@ -43,6 +46,7 @@ def apply(
     from migrator.session import begin, engine_of  # noqa: PLC0415
 
     need_root()
+    be_verbose(verbose)
     data = _read_plan(plan_file)
     document = parse_plan(data, str(plan_file))
     host = Host(root_of(root))
@@ -98,7 +102,9 @@ def _forward(engine: Any, on_failure: OnFailure | None) -> None:
         raise fail_back(engine, error) from error
 
 
-def resume(on_failure: OnFailureOption = None, root: RootOption = None) -> None:
+def resume(
+    on_failure: OnFailureOption = None, root: RootOption = None, verbose: VerboseOption = False
+) -> None:
     """Go on with the run that was interrupted, from where its journal ends.
 
     Example: cgmigrate resume
@@ -111,6 +117,7 @@ def resume(on_failure: OnFailureOption = None, root: RootOption = None) -> None:
     from migrator.session import engine_of  # noqa: PLC0415
 
     need_root()
+    be_verbose(verbose)
     host = Host(root_of(root))
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run = Runs(host).unsettled()
@@ -128,7 +135,12 @@ def resume(on_failure: OnFailureOption = None, root: RootOption = None) -> None:
     show.done(run.name, run.load("plan.json"), live=host.live)
 
 
-def rollback(run_name: RunArgument = None, yes: YesOption = False, root: RootOption = None) -> None:
+def rollback(
+    run_name: RunArgument = None,
+    yes: YesOption = False,
+    root: RootOption = None,
+    verbose: VerboseOption = False,
+) -> None:
     """Take a run back, open or finished: files byte for byte, units and pods as they were.
 
     Needs only the journal and the disk: no network, no API server, no valid configuration.
@@ -143,6 +155,7 @@ def rollback(run_name: RunArgument = None, yes: YesOption = False, root: RootOpt
     from migrator.session import engine_of, open_run  # noqa: PLC0415
 
     need_root()
+    be_verbose(verbose)
     host = Host(root_of(root))
     run = open_run(host, run_name)
     if run.state().status is Status.ROLLED_BACK:

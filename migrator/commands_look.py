@@ -11,11 +11,20 @@ import typer
 from migrator.cgroups import Driver, Runtime
 from migrator.errors import ConflictError, ExitCode, HostError, UsageError
 from migrator.journal import Run
-from migrator.options import FormatOption, RootOption, is_json, progress, root_of, write_json
+from migrator.options import (
+    FormatOption,
+    RootOption,
+    VerboseOption,
+    be_verbose,
+    is_json,
+    progress,
+    root_of,
+    write_json,
+)
 from migrator.records import RunState
 
 
-def audit(root: RootOption = None, output: FormatOption = None) -> None:
+def audit(root: RootOption = None, output: FormatOption = None, verbose: VerboseOption = False) -> None:
     """Look at this node and say what it is, what stands in the way, and whether it should move.
 
     Changes nothing. Exit code 3 when there are blockers.
@@ -26,6 +35,7 @@ def audit(root: RootOption = None, output: FormatOption = None) -> None:
     from migrator.host import Reader  # noqa: PLC0415
     from migrator.session import look  # noqa: PLC0415
 
+    be_verbose(verbose)
     found = look(Reader(root_of(root)), progress)
     if is_json(output):
         write_json(judged.to_json(found))
@@ -43,6 +53,7 @@ def plan(
     ] = None,
     root: RootOption = None,
     output: FormatOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Show every step and every changed line of the switch; with -o, write it for `apply`.
 
@@ -54,6 +65,7 @@ def plan(
     from migrator.plan import render  # noqa: PLC0415
     from migrator.session import look, plan_node  # noqa: PLC0415
 
+    be_verbose(verbose)
     reader = Reader(root_of(root))
     made = plan_node(reader, look(reader, progress))
     data = render(made.document)
@@ -106,6 +118,7 @@ def verify(
     ] = 5.0,
     root: RootOption = None,
     output: FormatOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Prove from two sides, cgroupfs and systemd, that the node is on a driver; also one migrated by hand.
 
@@ -116,7 +129,8 @@ def verify(
     from migrator import verify as witnesses  # noqa: PLC0415 - late
     from migrator.host import Reader  # noqa: PLC0415
 
-    result = witnesses.verify(Reader(root_of(root)), expected=expect, settle=window)
+    be_verbose(verbose)
+    result = witnesses.verify(Reader(root_of(root)), expected=expect, settle=window, progress=progress)
     if is_json(output):
         from migrator.verify.view import to_json  # noqa: PLC0415
 

@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
 EXIT_CODE_MEANING: dict[ExitCode, str] = {
     ExitCode.DONE: "done, or nothing to do",
     ExitCode.INTERNAL: "internal error; the traceback is in the log",
-    ExitCode.USAGE: "usage error, unreadable input, or a missing answer",
+    ExitCode.USAGE: "usage error, input of the command that cannot be read (a plan, a path), or a missing answer",
     ExitCode.BLOCKED: "blockers found; nothing was changed",
     ExitCode.CONFLICT: "the node or the plan is not as expected; nothing was changed",
     ExitCode.ROLLED_BACK: "failed, and rolled back cleanly",

@@ -44,6 +44,7 @@ RootOption = Annotated[
     Path | None,
     typer.Option("--root", metavar="DIR", help="Work on the node image in DIR instead of this machine."),
 ]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more on stderr.")]
 FormatOption = Annotated[Format | None, typer.Option("--format", help="Result as text or JSON.")]
 YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
@@ -69,7 +70,7 @@ class Shared:
 def common(
     root: RootOption = None,
     output: FormatOption = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more on stderr.")] = False,
+    verbose: VerboseOption = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """Take the options that stand before the command."""
@@ -98,6 +99,11 @@ def root_of(root: Path | None) -> str:
 def is_json(output: Format | None) -> bool:
     """Tell whether the result is wanted as JSON."""
     return (output or Shared.format) is Format.JSON
+
+
+def be_verbose(verbose: bool) -> None:
+    """Tell more from now on, if that was asked after the command; before it, it holds already."""
+    Shared.verbose = Shared.verbose or verbose
 
 
 def progress(line: str) -> None:

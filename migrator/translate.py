@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from io import BufferedIOBase, BufferedWriter, FileIO
 
 from migrator.cgroups import (
+    KUBEPODS,
     MOUNTS,
+    SLICE,
     CgroupNameError,
     Driver,
     Kind,
@@ -247,6 +249,8 @@ def run(
 
     Of several files none is written unless all can be. Raises UsageError, and HostError for a file.
     """
+    if "" in paths:
+        raise UsageError("cannot translate an empty path", hint="is a shell variable empty?")
     try:
         translator = Translator(to, runtime, cgroup_root)
     except CgroupNameError as error:
@@ -295,9 +299,15 @@ def run_plain(arguments: Sequence[str]) -> bool:
 def _path(path: str, to: Driver, runtime: Runtime | None, cgroup_root: str | None) -> str:
     from pathlib import Path  # noqa: PLC0415 - late: the filter starts faster without
 
-    if parse(path, cgroup_root) is None and MOUNTS.isdisjoint(path.split("/")) and Path(path).is_file():
+    known = parse(path, cgroup_root) is not None
+    if not known and MOUNTS.isdisjoint(path.split("/")) and Path(path).is_file():
         raise UsageError(
             f"{path} is a file, not a cgroup", hint=f"--in-place {path}, or `translate - < {path}`"
+        )
+    # A slice is named by its bare word, by systemd and in the kubelet's configuration.
+    if not known and "/" not in path and KUBEPODS not in path and not path.endswith(SLICE):
+        raise UsageError(
+            f"{path} is no cgroup path", hint=f"a reserved cgroup is written with a leading slash: /{path}"
         )
     try:
         return translate_path(path, to, runtime, cgroup_root)
@@ -344,7 +354,8 @@ def _rewrite(translator: Translator, paths: Sequence[str]) -> None:
     for path, name, translated in changes:
         if translated.replaced:
             host.write(name, translated.text, like=host.state(name))
-        sys.stderr.write(f"{path}: {translated.replaced} paths rewritten\n")
+        noun = "path" if translated.replaced == 1 else "paths"
+        sys.stderr.write(f"{path}: {translated.replaced} {noun} rewritten\n")
 
 
 def _runtime_wanted(where: str, error: RuntimeUnknownError) -> UsageError:

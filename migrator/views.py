@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 from migrator.audit import Audit
 from migrator.checks.base import plural, where
 from migrator.checks.recommend import Verdict
-from migrator.facts.model import Driver, Tree
+from migrator.checks.services import is_configuration
+from migrator.facts.model import Driver, Facts, Tree, Unit
 from migrator.findings import Finding, Severity
 from migrator.plan_table import Translation
 
@@ -55,10 +56,10 @@ def render_audit(audit: Audit, stream: TextIO, width: int | None = None) -> None
     console = _console(stream, width)
     verdict = audit.recommendation.verdict
     blockers = sum(finding.severity is Severity.BLOCKER for finding in audit.findings)
-    outcome = f"Recommendation: {verdict.value}" + (
-        f", {plural(blockers, 'blocker')} in the way" if blockers else ""
-    )
-    _say(console, 0, outcome, _VERDICT_STYLE[verdict])
+    decided = audit.recommendation.decided
+    said = verdict.value if decided else f"not decided ({verdict.value} for now)"
+    outcome = f"Recommendation: {said}" + (f", {plural(blockers, 'blocker')} in the way" if blockers else "")
+    _say(console, 0, outcome, _VERDICT_STYLE[verdict] if decided else "bold magenta")
     for reason in audit.recommendation.reasons:
         _say(console, 2, f"- {reason}")
     _blank(console)
@@ -68,7 +69,11 @@ def render_audit(audit: Audit, stream: TextIO, width: int | None = None) -> None
     _trees(console, audit.facts.cgroups.trees)
     _translations(console, audit.translations)
     _blank(console)
-    following = "settle the blockers above, then run cgmigrate audit again" if blockers else _NEXT[verdict]
+    following = (
+        _NEXT[verdict] if decided else "find the driver that is not known, then run cgmigrate audit again"
+    )
+    if blockers:
+        following = "settle the blockers above, then run cgmigrate audit again"
     _say(console, 0, f"Next: {following}", "bold")
 
 
@@ -140,13 +145,25 @@ def _sides(audit: Audit) -> list[str]:
             )
             + f", {facts.node.distribution}",
         ),
-        ("kubelet", *_side(facts.kubelet.driver, facts.kubelet.driver_running, facts.kubelet.version))
+        (
+            "kubelet",
+            *_side(
+                facts.kubelet.driver,
+                facts.kubelet.driver_running,
+                facts.kubelet.version,
+                unexplained=_unexplained(facts, "kubelet"),
+            ),
+        )
         if facts.kubelet.present
         else ("kubelet", "absent", ""),
         (
             f"runtime {facts.runtime.kind}",
             *_side(
-                facts.runtime.driver, facts.runtime.driver_reported, facts.runtime.version, facts.runtime.shim
+                facts.runtime.driver,
+                facts.runtime.driver_reported,
+                facts.runtime.version,
+                facts.runtime.shim,
+                unexplained=_unexplained(facts, "runtime"),
             ),
         ),
     ]
@@ -161,17 +178,35 @@ def _sides(audit: Audit) -> list[str]:
     return [f"{plain(a):<{first}}  {plain(b):<{second}}  {plain(c)}".rstrip() for a, b, c in rows]
 
 
-def _side(driver: Driver, running: Driver, version: str | None, shim: str = "") -> tuple[str, str]:
-    said = (
-        [f"decided by {where(driver.decided_by)}"]
-        if driver.value is not None
-        else ["no source of it was found"]
-    )
+def _side(
+    driver: Driver, running: Driver, version: str | None, shim: str = "", *, unexplained: str
+) -> tuple[str, str]:
+    said = [unexplained if driver.value is None else f"decided by {where(driver.decided_by)}"]
     if running.value is not None and running.value != driver.value:
         said.append(f"RUNS WITH {running.value}")
     said += [f"version {version}"] if version else []
     said += [f"through {shim}"] if shim else []
     return driver.value or "unknown", ", ".join(said)
+
+
+def _unexplained(facts: Facts, side: str) -> str:
+    """Return why a side's driver is unknown: the file that hides it, its own before one that may be of either side."""
+    kubelet, runtime = facts.kubelet, facts.runtime
+    files = {
+        "kubelet": {kubelet.config_file, *_unit_files([kubelet.unit] if kubelet.unit else [])},
+        "runtime": {runtime.config_file, *runtime.imports, *_unit_files(runtime.units)},
+    }
+    own = files.pop(side)
+    (others,) = files.values()
+    hidden = [each for each in facts.unknowns if is_configuration(each) and each.subject not in others - own]
+    for each in sorted(hidden, key=lambda each: each.subject not in own):
+        return f"{each.subject}:{each.line} cannot be used" if each.line else f"{each.subject} cannot be used"
+    reasons = (each.reason for each in facts.unknowns if each.subject == f"{side}.driver")
+    return next(reasons, "no source of it was found")
+
+
+def _unit_files(units: Iterable[Unit]) -> set[str]:
+    return {path for unit in units for path in (unit.fragment, *unit.drop_ins)}
 
 
 def _findings(console: Console, findings: Iterable[Finding]) -> None:

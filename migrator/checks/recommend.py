@@ -16,6 +16,8 @@ from migrator.checks.node import WHERE_TO_CHANGE, lacks_transient_slices
 from migrator.facts.model import Facts
 from migrator.findings import Finding, Severity
 
+_UNDECIDED = "a driver is not known, and nothing should be changed on a guess: settle the blockers first"
+
 
 class Verdict(StrEnum):
     """The answers an audit can give."""
@@ -33,6 +35,11 @@ class Recommendation:
 
     verdict: Verdict
     reasons: tuple[str, ...]
+
+    @property
+    def decided(self) -> bool:
+        """Whether the verdict is about the node, and not only for as long as a driver is unknown."""
+        return self.reasons[:1] != (_UNDECIDED,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,7 @@ RULES = (
     Rule(
         Verdict.STAY,
         lambda facts, _: not _drivers(facts) <= {CGROUPFS, SYSTEMD},
-        "a driver is not known, and nothing should be changed on a guess: settle the blockers first",
+        _UNDECIDED,
     ),
     Rule(
         Verdict.MIGRATE,

@@ -158,6 +158,22 @@ def effective_argv(unit: UnitConfig, env_files: Mapping[str, bytes]) -> tuple[tu
     )
 
 
+def unset_variables(unit: UnitConfig, env_files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Return the variables that `ExecStart=` uses and no `Environment=` or environment file sets, each once.
+
+    Those of `UnsetEnvironment=` are none: nobody else can set them either.
+    """
+    known = effective_environment(unit, env_files).keys() | set(unit.unset_environment)
+    used = (
+        found[1] or found[2]
+        for command in unit.exec_start
+        if command.expands
+        for word in command.words[1:]  # the program itself is never a variable
+        for found in re.finditer(r"\$\$|\$\{(\w+)\}|^\$(\w+)$", word.text, re.ASCII)
+    )
+    return tuple(dict.fromkeys(name for name in used if name and name not in known))
+
+
 def flags_in_unit(text: bytes, flag: Flag, path: str = "") -> tuple[FlagValue, ...]:
     """Return every place of one unit file that gives a value to this flag, in `ExecStart=` or `Environment=`.
 

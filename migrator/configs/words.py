@@ -58,15 +58,23 @@ class Flag:
     """How a program spells its driver on the command line.
 
     `option` is set where the value is itself `option=value`, as in dockerd's `--exec-opt native.cgroupdriver=…`.
+    `underscores`: the program takes `_` in a name for `-`, as the kubelet does (k8s `WordSepNormalizeFunc`).
     """
 
     name: str
     option: str = ""
     first_wins: bool = False
     single_dash: bool = False
+    underscores: bool = False
+
+    def is_spelled(self, given: str) -> bool:
+        """Tell whether what stands before a word's `=` is this flag."""
+        if self.underscores and given.startswith("--"):
+            given = "--" + given[2:].replace("_", "-")
+        return given == self.name or (self.single_dash and given == self.name[1:])
 
 
-KUBELET_DRIVER = Flag("--cgroup-driver")
+KUBELET_DRIVER = Flag("--cgroup-driver", underscores=True)
 DOCKER_DRIVER = Flag("--exec-opt", option="native.cgroupdriver", first_wins=True)
 CRIO_DRIVER = Flag("--cgroup-manager", single_dash=True)
 
@@ -85,13 +93,12 @@ class FlagValue:
 def flag_values(words: Sequence[Word], flag: Flag) -> tuple[FlagValue, ...]:
     """Return every value that these words give to a flag, as `--flag=value` or `--flag value`, in order."""
     found = []
-    spellings = (flag.name, flag.name[1:]) if flag.single_dash else (flag.name,)
     position = 0
     while position < len(words):
         word = words[position]
         name, equals, _ = word.text.partition("=")
         position += 1
-        if name not in spellings:
+        if not flag.is_spelled(name):
             if word.text == "--":
                 break
             continue

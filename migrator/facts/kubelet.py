@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 from migrator.cgroups import Driver as CgroupDriver
 from migrator.configs import kubelet as kubelet_config
@@ -17,11 +17,15 @@ from migrator.errors import HostError
 from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Source, Unit
 from migrator.facts.units import (
+    executable,
+    find_process,
     flag_sources,
     flag_switch,
     flag_value,
     gather_unit,
+    manager_variables,
     process_words,
+    program_name,
     read_command,
     started_at,
 )
@@ -34,6 +38,9 @@ CONTAINERD = "unix:///run/containerd/containerd.sock"
 
 RUNTIME_GATE = "KubeletCgroupDriverFromCRI"
 _CLOCK = 1.0  # seconds: /proc/stat tells the boot time in whole ones
+# pflag's names as the kubelet has them: `--cgroup_driver` is `--cgroup-driver`.
+_value = partial(flag_value, underscores=True)
+_switch = partial(flag_switch, underscores=True)
 _DEFAULT = Source(kind="default", value=CgroupDriver.CGROUPFS.value)
 
 
@@ -67,17 +74,17 @@ class Settings:
 
     def text(self, flag: str, configured: str | None) -> str:
         """Return a text, empty where nobody gives one."""
-        given = flag_value(self.words, flag)
+        given = _value(self.words, flag)
         return given if given is not None else configured or ""
 
     def switch(self, flag: str, configured: bool | None) -> bool | None:
         """Return on or off, or None where nobody says."""
-        given = flag_switch(self.words, flag)
+        given = _switch(self.words, flag)
         return configured if given is None else given
 
     def gates(self) -> dict[str, bool]:
         """Return the feature gates; those of the flag win one by one."""
-        given = (flag_value(self.words, "--feature-gates") or "").split(",")
+        given = (_value(self.words, "--feature-gates") or "").split(",")
         pairs = (each.partition("=") for each in given if "=" in each)
         return dict(self.config.feature_gates) | {
             name.strip(): value.lower() == "true" for name, _, value in pairs
@@ -88,20 +95,26 @@ def gather_kubelet(look: Look, units: Units | None) -> KubeletLook:
     """Return the kubelet as its unit, files and running process tell it."""
     unit = gather_unit(look, units, UNIT)
     words = read_command(look, unit)
-    pid = unit.main_pid or (_find_process(look) if look.reader.live else 0)
+    why_unknown = undecidable(look, unit, words)
+    if why_unknown:
+        look.unknown("kubelet.driver", why_unknown)
+    pid = kubelet_process(look, unit.main_pid) if look.reader.live else 0
     running = process_words(look, pid) if pid else ()
-    decisive = words or running
+    decisive = words if is_kubelet(words) else running
     if not decisive:
-        if unit.load_state == "loaded":
-            look.unknown("kubelet.driver", f"{UNIT} has no ExecStart= that can be read")
         return KubeletLook(
             Kubelet(present=unit.load_state == "loaded", unit=_or_none(unit)), asks_runtime=False
         )
     layers = read_layers(look, decisive)
     config = merged(layers)
-    version = _version(look, decisive)
+    version = version_of(look, decisive, unit.main_pid)
     settings = Settings(decisive, config)
-    config_file = flag_value(decisive, "--config") or ""
+    config_file = _value(decisive, "--config") or ""
+    asks = asks_runtime(version, settings.gates())
+    if why_unknown and asks and running:
+        look.unknown(
+            "kubelet.driver_running", "the runtime may have told it, which cannot be told of this kubelet"
+        )
     kubelet = Kubelet(
         present=True,
         version=version,
@@ -109,9 +122,13 @@ def gather_kubelet(look: Look, units: Units | None) -> KubeletLook:
         argv=tuple(word.text for word in running),
         config_file=config_file,
         config_format=_format(look, config_file),
-        config_dir=flag_value(decisive, "--config-dir") or "",
-        driver=driver_of(layers, flag_sources(decisive, KUBELET_DRIVER, unit)),
-        driver_running=driver_running(look, pid, running) if running else Driver(value=None),
+        config_dir=_value(decisive, "--config-dir") or "",
+        driver=Driver(value=None)
+        if why_unknown
+        else driver_of(layers, flag_sources(decisive, KUBELET_DRIVER, unit)),
+        driver_running=driver_running(look, pid, running)
+        if running and not (why_unknown and asks)
+        else Driver(value=None),
         runtime_endpoint=runtime_endpoint(settings, version),
         cgroup_root=settings.text("--cgroup-root", config.cgroup_root),
         cgroups_per_qos=settings.switch("--cgroups-per-qos", config.cgroups_per_qos) is not False,
@@ -122,9 +139,51 @@ def gather_kubelet(look: Look, units: Units | None) -> KubeletLook:
         fail_cgroup_v1=settings.switch("--fail-cgroupv1", config.fail_cgroup_v1),
         fail_swap_on=settings.switch("--fail-swap-on", config.fail_swap_on),
         cpu_manager_policy=settings.text("--cpu-manager-policy", config.cpu_manager_policy) or "none",
-        kubeconfig=flag_value(decisive, "--kubeconfig") or "",
+        kubeconfig=_value(decisive, "--kubeconfig") or "",
     )
-    return KubeletLook(kubelet, asks_runtime=asks_runtime(version, settings.gates()))
+    # The runtime's answer must not stand for a configuration that cannot be told.
+    return KubeletLook(kubelet, asks_runtime=asks and not why_unknown)
+
+
+def is_kubelet(words: Sequence[Word]) -> bool:
+    """Tell whether an argv starts the kubelet itself, not a shell or a script that may start it."""
+    name = program_name(words)
+    return name in ("kubelet", "hyperkube") or name.startswith("kubelet-")
+
+
+def undecidable(look: Look, unit: Unit, words: Sequence[Word]) -> str:
+    """Return why nothing on disk tells what the unit's kubelet will use; empty where that can be told."""
+    if words and not is_kubelet(words):
+        return f"ExecStart starts {words[0]}, which is not the kubelet: what it will use cannot be told"
+    if not words:
+        return f"{UNIT} has no ExecStart= that can be read" if unit.load_state == "loaded" else ""
+    try:
+        names = manager_variables(look, unit)
+    except (HostError, OSError) as error:
+        look.unknown("kubelet.environment", error)
+        return ""
+    return (
+        f"ExecStart uses {', '.join(names)}, which only systemd's own environment sets "
+        "(`systemctl show-environment`): put it in a file that the unit reads"
+        if names
+        else ""
+    )
+
+
+def kubelet_process(look: Look, main_pid: int) -> int:
+    """Return the process of the kubelet: the unit's main one, or else one that calls itself so; 0 for none."""
+    if main_pid and _runs_kubelet(look, main_pid):
+        return main_pid
+    pid = find_process(look, "kubelet")
+    if pid and _runs_kubelet(look, pid):
+        return pid
+    if main_pid:
+        look.unknown("kubelet.driver_running", f"the main process of {UNIT}, {main_pid}, is not the kubelet")
+    return 0
+
+
+def _runs_kubelet(look: Look, pid: int) -> bool:
+    return is_kubelet(process_words(look, pid)) or executable(pid).endswith("/kubelet")
 
 
 def read_layers(look: Look, words: Sequence[Word]) -> tuple[Layer, ...]:
@@ -132,8 +191,8 @@ def read_layers(look: Look, words: Sequence[Word]) -> tuple[Layer, ...]:
 
     Only `*.conf` count there, in alphanumeric order (KEP-3983).
     """
-    paths = [("config-file", path) for path in (flag_value(words, "--config"),) if path]
-    directory = flag_value(words, "--config-dir")
+    paths = [("config-file", path) for path in (_value(words, "--config"),) if path]
+    directory = _value(words, "--config-dir")
     if directory:
         names = (name for name in look.reader.names(directory) if name.endswith(".conf"))
         paths += [("config-drop-in", f"{directory.rstrip('/')}/{name}") for name in names]
@@ -194,15 +253,13 @@ def release_of(version: str | None) -> tuple[int, int] | None:
 def runtime_endpoint(settings: Settings, version: str | None) -> str:
     """Return the endpoint of the runtime that the kubelet talks to; empty where only its version could tell."""
     endpoint = settings.text("--container-runtime-endpoint", settings.config.container_runtime_endpoint)
-    kind = flag_value(settings.words, "--container-runtime")
+    kind = _value(settings.words, "--container-runtime")
     release = release_of(version)
     if kind == "docker" or (release is not None and release < (1, 24) and kind != "remote"):
         return DOCKERSHIM
     if endpoint or release is None:
         # --network-plugin was dockershim's and went with it in 1.24.
-        return endpoint or (
-            DOCKERSHIM if kind is None and flag_value(settings.words, "--network-plugin") else ""
-        )
+        return endpoint or (DOCKERSHIM if kind is None and _value(settings.words, "--network-plugin") else "")
     return CONTAINERD if release >= (1, 24) else ""
 
 
@@ -238,32 +295,26 @@ def driver_running(look: Look, pid: int, words: Sequence[Word]) -> Driver:
 
 def _changed(look: Look, path: str) -> float | None:
     try:
-        return look.reader.resolve(path).stat().st_mtime
+        state = look.reader.resolve(path).stat()
     except (OSError, HostError):
         return None
+    # A file that is moved to its place (mv, rsync -a) brings its old mtime with it, but gets a new ctime.
+    return max(state.st_mtime, state.st_ctime)
 
 
-def _find_process(look: Look) -> int:
-    """Return the id of a process that calls itself kubelet, for one that no unit of this name runs; else 0.
+def version_of(look: Look, words: Sequence[Word], main_pid: int) -> str | None:
+    """Return the version that the kubelet's program prints, or, in an image, that the package has.
 
-    Not one of a node inside a container, which has process ids of its own.
+    Only a program called `kubelet` is run: what a script does with `--version` is not known, and may be anything.
     """
-    ours = _pid_namespace("self")
-    named = (pid for pid in look.reader.processes() if look.reader.text(f"/proc/{pid}/comm") == "kubelet\n")
-    return min((pid for pid in named if _pid_namespace(str(pid)) == ours), default=0)
-
-
-def _pid_namespace(process: str) -> str:
-    try:
-        return os.readlink(f"/proc/{process}/ns/pid")
-    except OSError:
-        return ""
-
-
-def _version(look: Look, words: Sequence[Word]) -> str | None:
-    """Return the version that the kubelet's program prints, or, in an image, that the package has."""
     if look.reader.live:
-        program = words[0].text if words else "kubelet"
+        if program_name(words) == "kubelet":
+            program = words[0].text
+        elif main_pid and executable(main_pid).endswith("/kubelet"):
+            program = f"/proc/{main_pid}/exe"
+        else:
+            look.unknown("kubelet.version", "no program called kubelet is known to be asked")
+            return None
         try:
             said = look.reader.run([program, "--version"])
         except (HostError, OSError) as error:
@@ -288,7 +339,7 @@ def _format(look: Look, path: str) -> str:
 
 def _healthz(settings: Settings) -> str:
     """Return the URL of the kubelet's health check on this machine, empty when port 0 switches it off."""
-    given = flag_value(settings.words, "--healthz-port")
+    given = _value(settings.words, "--healthz-port")
     configured = settings.config.healthz_port
     port = given if given is not None else str(10248 if configured is None else configured)
     if port == "0":
@@ -311,7 +362,7 @@ def _reserved(settings: Settings) -> tuple[tuple[str, str], ...]:
 
 
 def _enforced(settings: Settings) -> tuple[str, ...]:
-    given = flag_value(settings.words, "--enforce-node-allocatable")
+    given = _value(settings.words, "--enforce-node-allocatable")
     if given is not None:
         return tuple(each for each in given.split(",") if each)
     configured = settings.config.enforce_node_allocatable

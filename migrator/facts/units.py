@@ -11,7 +11,7 @@ from functools import partial
 
 from migrator.configs.flags import Flag, Origin, Word, flag_values, parse_env_file
 from migrator.configs.text import ConfigSyntaxError
-from migrator.configs.units import effective_argv, order_drop_ins, parse_unit
+from migrator.configs.units import UnitConfig, effective_argv, order_drop_ins, parse_unit, unset_variables
 from migrator.configs.words import plain_words
 from migrator.errors import CgmigrateError, HostError
 from migrator.facts.look import Look
@@ -103,6 +103,30 @@ def read_command(look: Look, unit: Unit) -> tuple[Word, ...]:
     """
     if unit.load_state == "masked":
         return ()
+    argvs = effective_argv(*_service(look, unit))
+    return argvs[-1] if argvs else ()
+
+
+def manager_variables(look: Look, unit: Unit) -> tuple[str, ...]:
+    """Return the variables in a service's `ExecStart=` that nothing but systemd's own environment sets.
+
+    `systemctl set-environment` and `DefaultEnvironment=` set it (systemd.exec(5), "Environment variables").
+
+    Raises:
+        HostError: they cannot be asked for.
+    """
+    names = unset_variables(*_service(look, unit))
+    if not names or not look.reader.live:
+        return ()
+    said = look.reader.run(["systemctl", "show-environment"])
+    if said.code != 0:
+        raise HostError(f"`systemctl show-environment` failed ({said.code}): {said.stderr.strip()}")
+    known = {line.partition("=")[0] for line in said.stdout.splitlines()}
+    return tuple(name for name in names if name in known)
+
+
+def _service(look: Look, unit: Unit) -> tuple[UnitConfig, dict[str, bytes]]:
+    """Return a service with its drop-ins, and the text of its environment files."""
     texts = []
     for path in (unit.fragment, *unit.drop_ins):
         data = look.read(path) if path else None
@@ -118,8 +142,7 @@ def read_command(look: Look, unit: Unit) -> tuple[Word, ...]:
                     look.unknown(path, f"{unit.name} needs this file, and it is not there")
             elif _parses(look, path, partial(parse_env_file, data, path)):
                 env_files[path] = data
-    argvs = effective_argv(config, env_files)
-    return argvs[-1] if argvs else ()
+    return config, env_files
 
 
 def origin_kind(unit: Unit | None, path: str) -> str:
@@ -143,18 +166,21 @@ def flag_sources(words: Sequence[Word], flag: Flag, unit: Unit | None) -> tuple[
     return tuple(reversed(found) if flag.first_wins else found)
 
 
-def flag_value(words: Sequence[Word], name: str, *, single_dash: bool = False) -> str | None:
-    """Return the last value that these words give to a flag."""
-    found = flag_values(words, Flag(name, single_dash=single_dash))
+def flag_value(
+    words: Sequence[Word], name: str, *, single_dash: bool = False, underscores: bool = False
+) -> str | None:
+    """Return the last value that these words give to a flag; see `Flag`."""
+    found = flag_values(words, Flag(name, single_dash=single_dash, underscores=underscores))
     return found[-1].value if found else None
 
 
-def flag_switch(words: Sequence[Word], name: str) -> bool | None:
+def flag_switch(words: Sequence[Word], name: str, *, underscores: bool = False) -> bool | None:
     """Return what these words make of a flag that needs no value (`--live-restore`, `--live-restore=false`)."""
     state = None
+    flag = Flag(name, underscores=underscores)
     for word in words:
         given, equals, value = word.text.partition("=")
-        if given == name:
+        if flag.is_spelled(given):
             state = value.lower() in ("1", "t", "true") if equals else True
     return state
 
@@ -164,6 +190,38 @@ def process_words(look: Look, pid: int) -> tuple[Word, ...]:
     path = f"/proc/{pid}/cmdline"
     text = look.reader.text(path) or ""
     return plain_words(text.removesuffix("\0").split("\0") if text else (), Origin(path, 0))
+
+
+def program_name(words: Sequence[Word]) -> str:
+    """Return the file name of the program that an argv starts; empty where there is none."""
+    return words[0].text.rpartition("/")[2] if words else ""
+
+
+def executable(pid: int) -> str:
+    """Return the file that a process of this machine runs, also one that was replaced since; empty if unknown."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except OSError:
+        return ""
+
+
+def find_process(look: Look, comm: str) -> int:
+    """Return the id of a process of root's that calls itself `comm`, for one that no unit runs itself; else 0.
+
+    Not one of a node inside a container, which has process ids of its own, and not one that just anybody started.
+    """
+    reader = look.reader
+    ours = _pid_namespace("self")
+    named = (pid for pid in reader.processes() if reader.text(f"/proc/{pid}/comm") == f"{comm}\n")
+    roots = (pid for pid in named if "\nUid:\t0\t0\t" in (reader.text(f"/proc/{pid}/status") or ""))
+    return min((pid for pid in roots if _pid_namespace(str(pid)) == ours), default=0)
+
+
+def _pid_namespace(process: str) -> str:
+    try:
+        return os.readlink(f"/proc/{process}/ns/pid")
+    except OSError:
+        return ""
 
 
 def started_at(look: Look, pid: int) -> float | None:

@@ -33,7 +33,7 @@ RULES: dict[str, Rule] = {
     for rule in (
         Rule("verify-incomplete", BLOCKER, "", "A witness could not be heard, so that something is not proven."),
         Rule("verify-kubelet-driver", BLOCKER, "F17", "The kubelet is configured for, or runs with, another driver."),
-        Rule("verify-kubelet-stale", BLOCKER, "F17", "The running kubelet is older than the configuration it should run."),
+        Rule("verify-kubelet-stale", WARNING, "F17", "The running kubelet is older than a file of its configuration, so it may have been started with other content."),
         Rule("verify-kubelet-health", BLOCKER, "", "The kubelet does not run, or its healthz endpoint is not ok."),
         Rule("verify-runtime-driver", BLOCKER, "F01", "The runtime is configured for, or reports, another driver."),
         Rule("verify-handler-driver", WARNING, "F11", "A runtime handler besides the default one was left on another driver."),
@@ -45,6 +45,7 @@ RULES: dict[str, Rule] = {
         Rule("verify-foreign-container", WARNING, "F64", "A container outside Kubernetes has a cgroup parent that the driver cannot use."),
         Rule("verify-pod-missing", BLOCKER, "F33", "A pod that must be on this node does not run, or not with all its containers."),
         Rule("verify-manifest-unread", WARNING, "F33", "A static pod's file cannot be read, so that nobody knows whether its pod should run."),
+        Rule("verify-no-pods", WARNING, "", "No pod runs on this node, so that place and limits are unproven."),
         Rule("verify-place", BLOCKER, "F30", "A pod's cgroup is missing, or a process of a container is not in its pod's cgroup."),
         Rule("verify-trimmed-place", WARNING, "F55", "Systemd moved a container's processes up to their pod's cgroup in a v1 hierarchy without limits (`devices`, systemd#37044)."),
         Rule("verify-unit-place", BLOCKER, "F31", "Systemd has no such active unit, or keeps it elsewhere than the kernel does."),

@@ -9,6 +9,7 @@ from migrator.cgroups import Driver
 from migrator.checks.base import command, kubelet_unit, plural, runtime_service, where
 from migrator.facts.model import Container, Facts, Pod, Tree
 from migrator.facts.model import Driver as DriverFact
+from migrator.plan_table import live_pods
 from migrator.verify.model import Ledger
 
 _SLACK = 1.0  # seconds: a process' start is known in clock ticks, a file's time by another clock
@@ -16,13 +17,21 @@ _SLACK = 1.0  # seconds: a process' start is known in clock ticks, a file's time
 
 def check_node(ledger: Ledger) -> None:
     """Hold the node to every rule that is not about one living pod."""
-    for who, why in (*ledger.evidence.silent, *_unheard(ledger.evidence.facts)):
+    unheard = (*ledger.evidence.silent, *_unheard(ledger.evidence.facts))
+    for who, why in unheard:
         ledger.find(
             "verify-incomplete",
             who,
             f"{who} could not be heard: nothing that it would have said is proven",
             why,
             "cgmigrate audit",
+        )
+    if not unheard and not live_pods(ledger.evidence.facts):
+        ledger.find(
+            "verify-no-pods",
+            ledger.evidence.facts.node.hostname,
+            "no pod runs here: place and limits are unproven",
+            remediation="cgmigrate verify again, when a pod runs on this node",
         )
     _drivers(ledger)
     _kubelet(ledger)
@@ -115,7 +124,8 @@ def _kubelet(ledger: Ledger) -> None:
         not newer,
         "kubelet started after its configuration was written",
         ", ".join(newer) or evidence.facts.kubelet.config_file,
-        summary=f"the running kubelet was started before {', '.join(newer)} was written",
+        summary=f"the running kubelet is older than {', '.join(newer)}: it may have been started with other content",
+        detail="The same content written again, or a touch, does no harm; restart the kubelet to be sure.",
         remediation=command("systemctl", "restart", unit),
     )
 

@@ -59,6 +59,7 @@ def _lines(verification: Verification, *, verbose: bool) -> Iterator[str]:
     yield (
         f"{'ok' if verification.ok else 'NOT PROVEN'}: node on {verification.expected}{when}, "
         f"{held} of {plural(len(verification.checks), 'comparison')} hold"
+        + "".join(f"; {each.summary}" for each in verification.findings if each.id == "verify-no-pods")
     )
     for severity in Severity:
         for finding in (each for each in verification.findings if each.severity is severity):

@@ -203,6 +203,8 @@ USAGE = [
     (("schema", "nonsense"), 2, "audit-1"),
     (("rollback", "19990101", "--yes"), 2, ""),
     (("translate", f"/kubepods/besteffort/pod{'0' * 32}/{'1' * 64}"), 2, "--runtime"),
+    (("translate", "foo"), 2, "foo is no cgroup path"),
+    (("translate", ""), 2, "empty"),
     (("nonsense",), 2, "nonsense"),
     (("audit", "--format", "xml"), 2, "xml"),
 ]
@@ -220,6 +222,34 @@ def test_wrong_use_is_exit_code_2_without_a_traceback(
     assert code == done.returncode, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("word", ["--verbose", "-v"])
+@pytest.mark.parametrize("command", ["audit", "plan"])
+def test_more_is_told_on_stderr_when_asked_before_or_after_the_command(
+    image: Path, command: str, word: str
+) -> None:
+    silent, before, after, again = (
+        cgmigrate(*arguments, "--root", image)
+        for arguments in ((command,), (word, command), (command, word), (command,))
+    )
+
+    assert ("", 0) == (silent.stderr, silent.returncode)
+    assert before[1:] == after[1:]
+    assert after.stderr
+    assert silent == again
+
+
+@pytest.mark.parametrize("command", ["apply", "resume", "rollback", "verify"])
+def test_verbose_stands_after_every_command_that_works_on_a_node(command: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_bytes(b"")
+    arguments = [command, tmp_path / "plan.json"] if command == "apply" else [command]
+
+    with_it = cgmigrate(*arguments, "--verbose", "--root", tmp_path)
+    without = cgmigrate(*arguments, "--root", tmp_path)
+
+    assert "No such option" not in with_it.stderr
+    assert without[1:] == with_it[1:]
 
 
 @pytest.mark.parametrize("name", ["audit-1", "facts-1", "plan-1", "verify-1"])

@@ -42,6 +42,12 @@ KUBEADM_FLAGS = (
         (["kubelet", "--cgroup-driver-x=systemd"], KUBELET_DRIVER, None),
         (["kubelet", "--", "--cgroup-driver=systemd"], KUBELET_DRIVER, None),
         (["kubelet", "--cgroup-driver='systemd'"], KUBELET_DRIVER, "'systemd'"),
+        (["kubelet", "--cgroup_driver=systemd"], KUBELET_DRIVER, "systemd"),
+        (["kubelet", "--cgroup-driver=systemd", "--cgroup_driver", "cgroupfs"], KUBELET_DRIVER, "cgroupfs"),
+        (["kubelet", "__cgroup_driver=systemd"], KUBELET_DRIVER, None),
+        (["kubelet", "--_cgroup_driver=systemd"], KUBELET_DRIVER, None),
+        (["dockerd", "--exec_opt", "native.cgroupdriver=systemd"], DOCKER_DRIVER, None),
+        (["crio", "--cgroup_manager=systemd"], CRIO_DRIVER, None),
         (["dockerd", "--exec-opt", "native.cgroupdriver=systemd"], DOCKER_DRIVER, "systemd"),
         (["dockerd", "--exec-opt=a=b", "--exec-opt=native.cgroupdriver=systemd"], DOCKER_DRIVER, "systemd"),
         (
@@ -100,6 +106,12 @@ def test_environment_files_are_read_as_systemd_reads_them(
 EDITS = [
     ("kubeadm-flags.env", KUBELET_DRIVER, KUBEADM_FLAGS, KUBEADM_FLAGS.replace("=cgroupfs", "=systemd")),
     ("no quotes", KUBELET_DRIVER, "A=--v=2 --cgroup-driver=cgroupfs\n", "A=--v=2 --cgroup-driver=systemd\n"),
+    (
+        "underscores stay as they are",
+        KUBELET_DRIVER,
+        "A=--v=2 --cgroup_driver=cgroupfs --cgroup_driver cgroupfs\n",
+        "A=--v=2 --cgroup_driver=systemd --cgroup_driver systemd\n",
+    ),
     ("a word of its own", KUBELET_DRIVER, "A='--cgroup-driver cgroupfs'", "A='--cgroup-driver systemd'"),
     (
         "every place",

@@ -17,6 +17,7 @@ from migrator.configs.units import (
     order_drop_ins,
     parse_unit,
     set_driver,
+    unset_variables,
 )
 
 UNIT = b"""\
@@ -183,6 +184,12 @@ EDITS = [
         "[Service]\nExecStart=/usr/bin/kubelet --cgroup-driver=systemd --v=2\n",
     ),
     (
+        "underscores",
+        KUBELET_DRIVER,
+        "[Service]\nExecStart=/usr/bin/kubelet --cgroup_driver=cgroupfs --cgroup_root=/\n",
+        "[Service]\nExecStart=/usr/bin/kubelet --cgroup_driver=systemd --cgroup_root=/\n",
+    ),
+    (
         "in a continued line",
         KUBELET_DRIVER,
         "[Service]\r\nExecStart=/usr/bin/kubelet \\\r\n  --cgroup-driver cgroupfs \\\r\n  --v=2\r\n",
@@ -284,3 +291,20 @@ def test_junk_is_a_syntax_error_and_nothing_worse(junk: bytes) -> None:
         lines = range(1, text.count(b"\n") + 1 + 1)
         if error.line not in lines:
             raise
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("ExecStart=/k --v=2\n", ()),
+        ("ExecStart=/k $A ${B} --c=${C} $A\n", ("A", "B", "C")),
+        ("Environment=A=1\nEnvironmentFile=/e\nExecStart=/k $A $B $C\n", ("C",)),
+        ("UnsetEnvironment=A\nExecStart=/k $A\n", ()),
+        ("ExecStart=/k $$A $${B} a$C\n", ()),
+        ("ExecStart=:/k $A\n", ()),
+        ("ExecStart=/k $A\nExecStart=\nExecStart=/k $B\n", ("B",)),
+    ],
+)
+def test_variables_that_no_file_sets_are_known(text: str, names: tuple[str, ...]) -> None:
+    unit = parse_unit([("/u", f"[Service]\n{text}".encode())])
+    assert unset_variables(unit, {"/e": b"B=2\n"}) == names

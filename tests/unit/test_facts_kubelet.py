@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -19,14 +22,17 @@ from migrator.facts.kubelet import (
     asks_runtime,
     driver_running,
     gather_kubelet,
+    kubelet_process,
     merged,
     read_layers,
     runtime_endpoint,
+    version_of,
 )
 from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Runtime, Source, Unknown
 from migrator.facts.runtime import RuntimeLook
 from migrator.facts.units import process_words
+from migrator.host import Reader
 from tests.unit.nodes import Link, lay
 
 UNIT = "/usr/lib/systemd/system/kubelet.service"
@@ -151,6 +157,21 @@ def from_file(kind: str, value: str | None, path: str, line: int) -> Source:
             id="the configuration file is a link",
         ),
         pytest.param(
+            {FLAGS: "KUBELET_KUBEADM_ARGS=--cgroup_driver=cgroupfs\n"},
+            [DEFAULT, IN_FILE, from_file("env-file", "cgroupfs", FLAGS, 1)],
+            "cgroupfs",
+            id="a flag with underscores is the same flag",
+        ),
+        pytest.param(
+            {
+                DEFAULTS: "KUBELET_EXTRA_ARGS=--config_dir=/etc/k.d\n",
+                "/etc/k.d/0.conf": HEAD + "cgroupDriver: cgroupfs\n",
+            },
+            [DEFAULT, IN_FILE, from_file("config-drop-in", "cgroupfs", "/etc/k.d/0.conf", 3)],
+            "cgroupfs",
+            id="and so is that of the drop-ins",
+        ),
+        pytest.param(
             {CONFIG: HEAD + "cgroupDriver: [systemd\n"},
             [from_file("config-file", None, CONFIG, 4)],
             None,
@@ -256,6 +277,83 @@ def test_the_settings_that_matter_come_from_file_and_flags(tmp_path: Path) -> No
     assert kubelet.runtime_endpoint == "unix:///run/crio/crio.sock"
 
 
+def test_settings_with_underscores_are_the_same_settings(tmp_path: Path) -> None:
+    flags = (
+        "KUBELET_EXTRA_ARGS=--cgroup_root=/own --container_runtime_endpoint=unix:///run/x.sock "
+        "--container-runtime=remote --fail_swap_on=false --healthz_port 7\n"
+    )
+    kubelet = gather_kubelet(Look(lay(tmp_path, KUBEADM | {DEFAULTS: flags})), None).kubelet
+    assert (kubelet.cgroup_root, kubelet.runtime_endpoint, kubelet.fail_swap_on, kubelet.healthz) == (
+        "/own",
+        "unix:///run/x.sock",
+        False,
+        "http://127.0.0.1:7/healthz",
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ('/bin/sh -c "exec /usr/bin/kubelet --config=/c --cgroup-driver=cgroupfs"', "/bin/sh"),
+        ("/usr/local/bin/start-kubelet.sh --cgroup-driver=systemd", "/usr/local/bin/start-kubelet.sh"),
+        ("-/usr/bin/env kubelet --cgroup-driver=systemd", "/usr/bin/env"),
+    ],
+)
+def test_what_a_script_starts_is_unknown_and_no_default_is_guessed(
+    tmp_path: Path, command: str, program: str
+) -> None:
+    look = Look(lay(tmp_path, {UNIT: f"[Service]\nExecStart={command}\n"}))
+    found = gather_kubelet(look, None)
+    assert (found.kubelet.present, found.kubelet.driver, found.asks_runtime) == (
+        True,
+        Driver(value=None),
+        False,
+    )
+    reason = f"ExecStart starts {program}, which is not the kubelet: what it will use cannot be told"
+    assert look.unknowns == [Unknown(subject="kubelet.driver", reason=reason)]
+
+
+@pytest.mark.parametrize("program", ["/usr/bin/kubelet", "/opt/kubelet-1.20.2", "/hyperkube kubelet"])
+def test_the_kubelet_has_several_names(tmp_path: Path, program: str) -> None:
+    look = Look(lay(tmp_path, {UNIT: f"[Service]\nExecStart={program} --cgroup-driver=systemd\n"}))
+    assert gather_kubelet(look, None).kubelet.driver.value == "systemd"
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "is_run"),
+    [
+        ("kubelet", "1.20.2", True),
+        ("start-kubelet.sh", None, False),
+        ("kubelet-1.20.2", None, False),
+        ("sh", None, False),
+    ],
+)
+def test_only_the_kubelet_is_run_to_be_asked_its_version(
+    tmp_path: Path, name: str, version: str | None, *, is_run: bool
+) -> None:
+    program = tmp_path / name
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\necho Kubernetes v1.20.2\n")
+    program.chmod(0o755)
+    look = Look(Reader())
+    assert version_of(look, plain_words([str(program)], Origin(UNIT, 2)), 0) == version
+    assert (tmp_path / "was-run").exists() is is_run
+    assert [each.subject for each in look.unknowns] == ([] if is_run else ["kubelet.version"])
+
+
+@pytest.mark.parametrize(
+    ("file", "argv0", "is_the_kubelet"),
+    [("kubelet", "kubelet", True), ("kubelet", "agent", True), ("sh", "/bin/sh", False)],
+)
+def test_a_unit_whose_main_process_is_a_shell_has_its_kubelet_elsewhere(
+    tmp_path: Path, file: str, argv0: str, *, is_the_kubelet: bool
+) -> None:
+    shutil.copy("/bin/sleep", tmp_path / file)
+    with subprocess.Popen([argv0, "5"], executable=tmp_path / file) as child:
+        found = kubelet_process(Look(Reader()), child.pid)
+        child.kill()
+    assert (found == child.pid) is is_the_kubelet
+
+
 @pytest.mark.parametrize(
     ("settings", "url"),
     [
@@ -323,20 +421,24 @@ def test_feature_gates_of_a_flag_win_one_by_one(tmp_path: Path) -> None:
     assert {"A": True, "KubeletCgroupDriverFromCRI": True} == settings.gates()
 
 
-STARTED, HERTZ = 1_700_000_000, os.sysconf("SC_CLK_TCK")
+HERTZ = os.sysconf("SC_CLK_TCK")
 
 
-def running(argv: str, *, changed: int, tmp_path: Path) -> tuple[Driver, list[Unknown]]:
-    """Return what is known of process 77, started at STARTED, with the configuration file changed that much later."""
+def running(argv: str, *, changed: int, tmp_path: Path, since: int = 3600) -> tuple[Driver, list[Unknown]]:
+    """Return what is known of process 77, with the configuration file changed that many seconds after its start.
+
+    It starts `since` seconds from now, as the kernel lets nobody set the time of the last change of an inode (ctime).
+    """
+    started = int(time.time()) + since
     stat = f"77 (ku b) e) S 1 {' '.join(['0'] * 17)} {100 * HERTZ} 0 0\n"
     content = {
         CONFIG: KUBEADM[CONFIG],
         "/proc/77/cmdline": argv,
         "/proc/77/stat": stat,
-        "/proc/stat": f"cpu 1\nbtime {STARTED - 100}\n",
+        "/proc/stat": f"cpu 1\nbtime {started - 100}\n",
     }
     look = Look(lay(tmp_path, content))
-    os.utime(tmp_path / CONFIG[1:], (STARTED + changed, STARTED + changed))
+    os.utime(tmp_path / CONFIG[1:], (started + changed, started + changed))
     return driver_running(look, 77, process_words(look, 77)), look.unknowns
 
 
@@ -345,8 +447,14 @@ def test_the_running_kubelet_has_what_its_file_said_when_it_started(tmp_path: Pa
     assert (driver, unknowns) == (Driver(value="systemd", chain=(DEFAULT, IN_FILE)), [])
 
 
-def test_a_file_that_changed_since_tells_nothing_of_the_running_kubelet(tmp_path: Path) -> None:
-    driver, unknowns = running(f"/usr/bin/kubelet\0--config={CONFIG}\0", changed=60, tmp_path=tmp_path)
+@pytest.mark.parametrize(
+    ("changed", "since"), [(60, 3600), (-60, -3600)], ids=["written", "an old file moved to its place"]
+)
+def test_a_file_that_changed_since_tells_nothing_of_the_running_kubelet(
+    tmp_path: Path, changed: int, since: int
+) -> None:
+    argv = f"/usr/bin/kubelet\0--config={CONFIG}\0"
+    driver, unknowns = running(argv, changed=changed, tmp_path=tmp_path, since=since)
     reason = f"{CONFIG} may have changed after the running kubelet read it"
     assert (driver, unknowns) == (
         Driver(value=None, chain=(SILENT_FILE,)),

@@ -467,6 +467,38 @@ def test_a_file_is_not_mistaken_for_a_cgroup(tmp_path: Path) -> None:
     assert "--in-place" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("path", "message"), [("foo", "foo is no cgroup path"), ("", "empty"), ("a.scope", "a.scope is no")]
+)
+@pytest.mark.parametrize("to", Driver)
+def test_what_is_no_path_is_a_usage_error(path: str, message: str, to: Driver) -> None:
+    with pytest.raises(UsageError, match=message):
+        run([path], to=to)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("kubepods", "kubepods.slice"), ("kube.slice", "kube.slice"), ("/foo", "/foo.slice")],
+)
+def test_a_single_word_that_is_a_cgroup_or_a_slice_is_translated(
+    word: str, expected: str, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    run([word], to=Driver.SYSTEMD)
+
+    assert f"{expected}\n".encode() == capsysbinary.readouterr().out
+
+
+def test_one_path_rewritten_is_said_in_the_singular(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(spell("QOS\n", CGROUPFS))
+
+    run([str(script)], to=Driver.SYSTEMD, in_place=True)
+
+    assert f"{script}: 1 path rewritten\n" == capsys.readouterr().err
+
+
 def test_a_wrong_cgroup_root_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="--cgroup-root"):
         run(["/kubepods"], to=Driver.SYSTEMD, cgroup_root="/a/../b")
@@ -504,7 +536,9 @@ def test_no_file_is_rewritten_when_one_cannot_be(tmp_path: Path) -> None:
     assert spell("QOS\n", CGROUPFS) == good.read_bytes()
 
 
-@pytest.mark.parametrize(("path", "error"), [("-", UsageError), ("missing", UsageError), (".", HostError)])
+@pytest.mark.parametrize(
+    ("path", "error"), [("-", UsageError), ("", UsageError), ("missing", UsageError), (".", HostError)]
+)
 def test_what_is_no_file_cannot_be_rewritten(
     path: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -316,6 +316,18 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Evidence], Evidence], list[str]]] = {
         lambda it: replace(it, written={"/var/lib/kubelet/config.yaml": 1000.5}),
         HOLDS,
     ),
+    "a node without a pod": (
+        lambda it: replace(it, facts=replace(it.facts, pods=()), manifests=()),
+        ["verify-no-pods"],
+    ),
+    "a node without a pod as far as could be heard": (
+        lambda it: replace(
+            it,
+            facts=replace(it.facts, pods=(), unknowns=(Unknown(subject="runtime.containers", reason="EOF"),)),
+            manifests=(),
+        ),
+        ["verify-incomplete"],
+    ),
     "a sick kubelet": (lambda it: replace(it, health="500 syncloop"), ["verify-kubelet-health"]),
     "a runtime configured for cgroupfs": (
         lambda it: runtime(it, driver=driver("cgroupfs", "/etc/docker/daemon.json")),
@@ -404,7 +416,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Evidence], Evidence], list[str]]] = {
             ),
             manifests=(),
         ),
-        ["verify-restart"],
+        ["verify-no-pods", "verify-restart"],
     ),
     "a process in the old place of one hierarchy": (
         lambda it: process(it, memory=PLACE[Driver.CGROUPFS]),
@@ -848,6 +860,27 @@ def test_text_begins_with_the_outcome_and_says_what_to_do() -> None:
     assert any(line.startswith("  do: find /sys/fs/cgroup/memory/kubepods") for line in lines)
     assert render(judge(sound(), Driver.SYSTEMD)).startswith("ok: node on systemd, ")
     assert len(render(verification, verbose=True).splitlines()) > len(lines)
+
+
+def test_a_node_without_a_pod_is_ok_and_the_first_line_says_what_is_unproven() -> None:
+    empty = replace(sound(), facts=replace(sound().facts, pods=()), manifests=())
+    verification = judge(empty, Driver.SYSTEMD)
+    assert [(each.id, each.severity) for each in verification.findings] == [
+        ("verify-no-pods", Severity.WARNING)
+    ]
+    first = render(verification).splitlines()[0]
+    assert verification.ok
+    assert first.startswith("ok: node on systemd, ")
+    assert first.endswith(" hold; no pod runs here: place and limits are unproven")
+
+
+def test_a_configuration_newer_than_the_kubelet_is_no_proof_of_a_bad_node() -> None:
+    touched = replace(sound(), written={"/var/lib/kubelet/config.yaml": 1002.0})
+    verification = judge(touched, Driver.SYSTEMD)
+    [finding] = verification.findings
+    assert (verification.ok, finding.severity) == (True, Severity.WARNING)
+    assert "may have been started with other content" in finding.summary + finding.detail
+    assert finding.remediation == "systemctl restart kubelet.service"
 
 
 def test_nothing_of_the_node_reaches_the_terminal_raw() -> None:

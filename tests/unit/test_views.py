@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.audit import audit
-from migrator.facts.model import Driver, Facts
+from migrator.facts.model import Driver, Facts, Unknown
 from migrator.plan_table import translations
 from migrator.views import plain, render_audit, render_diff, render_findings, render_translations
 from tests.unit.facts_base import DOCKER, ID, KUBELET_CONFIG, QUIET, UID, but, driver, pod, switched, tree
@@ -142,6 +142,53 @@ def test_a_daemon_that_runs_with_another_driver_stands_out() -> None:
 def test_a_driver_that_nothing_tells_is_shown_as_unknown() -> None:
     facts = but(kubelet={"driver": Driver(value=None), "driver_running": Driver(value=None), "version": None})
     assert re.search(r"kubelet +unknown +no source of it was found\n", view(facts))
+
+
+UNREAD = {"driver": Driver(value=None), "driver_running": Driver(value=None), "version": None}
+
+
+@pytest.mark.parametrize(
+    ("subject", "line", "expected"),
+    [
+        (KUBELET_CONFIG, 3, f"{KUBELET_CONFIG}:3 cannot be used"),
+        ("/etc/default/kubelet", 0, "/etc/default/kubelet cannot be used"),
+        ("kubelet.driver", 0, "it is hidden"),
+        (DOCKER.runtime.config_file, 3, "no source of it was found"),
+        ("kubelet.version", 0, "no source of it was found"),
+    ],
+)
+def test_an_unknown_driver_is_shown_with_the_place_that_explains_it(
+    subject: str, line: int, expected: str
+) -> None:
+    unknown = Unknown(subject=subject, reason="it is hidden", line=line)
+    facts = replace(but(DOCKER, kubelet=UNREAD), unknowns=(unknown,))
+    assert re.search(rf"kubelet +unknown +{re.escape(expected)}\n", view(facts))
+
+
+def test_a_file_of_the_runtime_that_cannot_be_read_explains_the_runtime_alone() -> None:
+    config = DOCKER.runtime.config_file
+    facts = replace(
+        but(DOCKER, kubelet=UNREAD, runtime={"driver": Driver(value=None)}),
+        unknowns=(
+            Unknown(subject=config, reason="no JSON", line=2),
+            Unknown(subject=KUBELET_CONFIG, reason="no YAML", line=9),
+        ),
+    )
+    text = view(facts)
+    assert re.search(rf"kubelet +unknown +{KUBELET_CONFIG}:9 cannot be used\n", text)
+    assert re.search(rf"runtime docker +unknown +{config}:2 cannot be used", text)
+
+
+def test_an_unknown_driver_is_no_advice_to_stay() -> None:
+    found = audit(but(DOCKER, kubelet=UNREAD))
+    lines = view(but(DOCKER, kubelet=UNREAD)).splitlines()
+    assert found.recommendation.verdict.value == "stay"
+    assert re.match(r"Recommendation: not decided \(stay for now\), \d blockers? in the way$", lines[0])
+
+
+def test_a_node_that_must_stay_whatever_its_driver_is_decided() -> None:
+    facts = but(DOCKER, kubelet=UNREAD, node={"init_systemd": False})
+    assert view(facts).startswith("Recommendation: stay")
 
 
 def test_elsewhere_than_on_a_terminal_there_is_no_colour_and_each_statement_is_one_line() -> None:
