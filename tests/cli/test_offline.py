@@ -274,3 +274,18 @@ def test_the_json_of_an_audit_is_valid(image: Path) -> None:
     validate(
         json.loads(cgmigrate("audit", "--root", image, "--format", "json").stdout), load_schema("audit-1")
     )
+
+
+def test_an_unknown_runtime_is_a_blocker_that_names_its_socket(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    shutil.copytree(NODES / "containerd-1.6-kubelet-1.20/root", image, symlinks=True)
+    flags = image / "var/lib/kubelet/kubeadm-flags.env"
+    flags.write_text(flags.read_text().replace("/run/containerd/containerd.sock", "/run/other/other.sock"))
+    before = snapshot(image)
+
+    audit, plan = cgmigrate("audit", "--root", image), cgmigrate("plan", "--root", image)
+
+    assert (3, 3) == (audit.returncode, plan.returncode)
+    assert "/run/other/other.sock" in audit.stdout
+    assert "/run/other/other.sock" in plan.stderr
+    assert before == snapshot(image)
