@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migrator.errors import CgmigrateError, HostError, InterruptedRunError, UsageError
+from migrator.errors import (
+    CgmigrateError,
+    HostError,
+    InterruptedRunError,
+    LeftToDoError,
+    SkipNodeError,
+    UsageError,
+)
 from migrator.options import (
     OnFailure,
     OnFailureOption,
@@ -21,6 +28,10 @@ from migrator.options import (
     need_root,
     root_of,
 )
+
+if TYPE_CHECKING:
+    from migrator.engine import Engine
+    from migrator.journal import Run
 
 
 def apply(
@@ -51,17 +62,19 @@ def apply(
     document = parse_plan(data, str(plan_file))
     host = Host(root_of(root))
     count = len(document["steps"])
+    of_cluster = document["scope"] == "cluster"
     confirm(
-        f"Apply the {count} steps of {plan_file} to {document['node']} now?",
-        "Every pod container on the node is stopped and made anew. `cgmigrate rollback` takes it back.",
+        f"Apply the {count} steps of {plan_file} to {'the cluster' if of_cluster else document['node']} now?",
+        "The ConfigMap is changed; no node is touched. `cgmigrate rollback` takes it back."
+        if of_cluster
+        else "Every pod container on the node is stopped and made anew. `cgmigrate rollback` takes it back.",
         yes or not count,
     )
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run, _ = begin(host, data, str(plan_file))
         show.note(f"run {run.name}")
-        with engine_of(host, run, show.voice(), interrupt) as engine:
-            _forward(engine, on_failure)
-    show.done(run.name, run.load("plan.json"), live=host.live)
+        with engine_of(host, run, show.voice(ask=not yes), interrupt) as engine:
+            _forward_and_tell(engine, run, on_failure, live=host.live)
 
 
 def _read_plan(path: Path) -> bytes:
@@ -76,15 +89,29 @@ def _read_plan(path: Path) -> bytes:
         raise UsageError(f"cannot read the plan {path}: {error.message}", hint=hint) from error
 
 
-def _forward(engine: Any, on_failure: OnFailure | None) -> None:
+def _forward_and_tell(engine: Engine, run: Run, on_failure: OnFailure | None, *, live: bool) -> None:
+    """Take a run forward and show its summary, also where it leaves something to the operator."""
+    from migrator import show  # noqa: PLC0415 - late
+
+    try:
+        _forward(engine, on_failure)
+    except LeftToDoError:
+        show.done(run.name, run.load("plan.json"), live=live)
+        raise
+    show.done(run.name, run.load("plan.json"), live=live)
+
+
+def _forward(engine: Engine, on_failure: OnFailure | None) -> None:
     """Take a run forward; on failure go back, stop, or ask."""
     from migrator import prompts, show  # noqa: PLC0415 - late
     from migrator.engine import fail_back  # noqa: PLC0415
 
     try:
         engine.forward()
-    except InterruptedRunError:
+    except (InterruptedRunError, LeftToDoError):
         raise
+    except SkipNodeError as error:
+        raise fail_back(engine, error) from error
     except CgmigrateError as error:
         if not engine.journal.state.begun:
             raise
@@ -131,12 +158,14 @@ def resume(
                 engine.back("resumed")
                 show.outcome(f"run {run.name} is rolled back: the node is as it was before")
                 return
-            _forward(engine, on_failure)
-    show.done(run.name, run.load("plan.json"), live=host.live)
+            _forward_and_tell(engine, run, on_failure, live=host.live)
 
 
 def rollback(
     run_name: RunArgument = None,
+    no_drain: Annotated[
+        bool, typer.Option("--no-drain", help="Do not evict pods first; they are stopped with the services.")
+    ] = False,
     yes: YesOption = False,
     root: RootOption = None,
     verbose: VerboseOption = False,
@@ -169,7 +198,7 @@ def rollback(
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run = open_run(host, run_name)
         show.note(f"run {run.name}")
-        with engine_of(host, run, show.voice(), interrupt) as engine:
+        with engine_of(host, run, show.voice(ask=not yes), interrupt, no_drain=no_drain) as engine:
             engine.back("asked by the operator")
     show.outcome(f"run {run.name} is rolled back: the node is as it was before")
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,20 +12,35 @@ from migrator.cgroups import Driver, Runtime
 from migrator.errors import ConflictError, ExitCode, HostError, UsageError
 from migrator.journal import Run
 from migrator.options import (
+    Format,
     FormatOption,
+    KubeconfigOption,
+    NodeOption,
     RootOption,
     VerboseOption,
     be_verbose,
     is_json,
+    kubeconfig_of,
     progress,
     root_of,
     write_json,
 )
 from migrator.records import RunState
 
+if TYPE_CHECKING:
+    from migrator.plan import Plan
 
-def audit(root: RootOption = None, output: FormatOption = None, verbose: VerboseOption = False) -> None:
+
+def audit(
+    kubeconfig: KubeconfigOption = None,
+    node: NodeOption = "",
+    root: RootOption = None,
+    output: FormatOption = None,
+    verbose: VerboseOption = False,
+) -> None:
     """Look at this node and say what it is, what stands in the way, and whether it should move.
+
+    In a cluster it also asks the API server which pods a drain would move, and what would block it.
 
     Changes nothing. Exit code 3 when there are blockers.
 
@@ -33,10 +48,12 @@ def audit(root: RootOption = None, output: FormatOption = None, verbose: Verbose
     """
     from migrator import audit as judged  # noqa: PLC0415 - late
     from migrator.host import Reader  # noqa: PLC0415
+    from migrator.plan_options import PlanOptions  # noqa: PLC0415
     from migrator.session import look  # noqa: PLC0415
 
     be_verbose(verbose)
-    found = look(Reader(root_of(root)), progress)
+    options = PlanOptions(kubeconfig=kubeconfig_of(kubeconfig), node_name=node)
+    found = look(Reader(root_of(root)), progress, options)
     if is_json(output):
         write_json(judged.to_json(found))
     else:
@@ -46,11 +63,37 @@ def audit(root: RootOption = None, output: FormatOption = None, verbose: Verbose
     raise typer.Exit(found.exit_code)
 
 
-def plan(
+def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     target: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write the plan here, for review and apply."),
     ] = None,
+    kubeconfig: KubeconfigOption = None,
+    node: NodeOption = "",
+    already_drained: Annotated[
+        bool, typer.Option("--already-drained", help="It was drained elsewhere; checked by looking.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Evict pods that nothing makes anew; they are lost.")
+    ] = False,
+    delete_emptydir_data: Annotated[
+        bool, typer.Option("--delete-emptydir-data", help="Evict pods that lose what is in their emptyDir.")
+    ] = False,
+    drain_timeout: Annotated[
+        int, typer.Option("--drain-timeout", metavar="SECONDS", help="Deadline of the drain.", min=1)
+    ] = 300,
+    api_timeout: Annotated[
+        int,
+        typer.Option(
+            "--api-timeout",
+            metavar="SECONDS",
+            help="How long to wait after the switch for an API server that is away.",
+            min=1,
+        ),
+    ] = 120,
+    cluster_config: Annotated[
+        bool, typer.Option("--cluster-config", help="Change kubeadm's ConfigMap of the kubelets too.")
+    ] = False,
     root: RootOption = None,
     output: FormatOption = None,
     verbose: VerboseOption = False,
@@ -62,12 +105,29 @@ def plan(
     Example: cgmigrate plan -o plan.json
     """
     from migrator.host import Reader  # noqa: PLC0415 - late
-    from migrator.plan import render  # noqa: PLC0415
+    from migrator.plan_options import PlanOptions  # noqa: PLC0415
     from migrator.session import look, plan_node  # noqa: PLC0415
 
     be_verbose(verbose)
+    options = PlanOptions(
+        kubeconfig=kubeconfig_of(kubeconfig),
+        node_name=node,
+        already_drained=already_drained,
+        force=force,
+        delete_emptydir_data=delete_emptydir_data,
+        drain_timeout_seconds=drain_timeout,
+        api_timeout_seconds=api_timeout,
+        cluster_config=cluster_config,
+    )
     reader = Reader(root_of(root))
-    made = plan_node(reader, look(reader, progress))
+    made = plan_node(reader, look(reader, progress, options), options)
+    give(made, target, output, "cgmigrate apply")
+
+
+def give(made: Plan, target: Path | None, output: Format | None, following: str) -> None:
+    """Show a plan, and write it where it was asked for."""
+    from migrator.plan import render  # noqa: PLC0415 - late
+
     data = render(made.document)
     if target is not None:
         _write_file(target, data)
@@ -78,7 +138,7 @@ def plan(
 
         show.plan_view(made.document)
         if target is not None:
-            typer.echo(f"written: {target}\nnext: cgmigrate apply {target}", err=True)
+            typer.echo(f"written: {target}\nnext: {following} {target}", err=True)
 
 
 def _state(run: Run) -> RunState | None:
@@ -166,6 +226,7 @@ def status(root: RootOption = None, output: FormatOption = None) -> None:
                     "applied": sorted(state.applied) if state else [],
                     "reverted": sorted(state.reverted) if state else [],
                     "failed": state.failed if state else {},
+                    "left": state.left if state else [],
                 }
                 for name, state in found
             ]

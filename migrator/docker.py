@@ -131,18 +131,16 @@ class DockerControl(Docker):
             HostError: dockerd does not run, or a container is still there afterwards.
         """
         everything = self._inspect(self._ids(f"label={POD_UID}"))
-        for what, some in (
-            ("container", [each for each in everything if not each.sandbox]),
-            ("sandbox", [each for each in everything if each.sandbox]),
-        ):
-            if not some:
-                continue
-            progress(f"removing {_count(len(some), what)}")
-            self._stop(
-                [each.id for each in some if each.state not in ("exited", "created", "dead")], grace_seconds
-            )
-            for ids in _chunks([each.id for each in some]):
-                self._docker("rm", "--force", *ids, timeout=_CALL + len(ids), gone_is_fine=True)
+        sandboxes = [each for each in everything if each.sandbox]
+        containers = [each for each in everything if not each.sandbox]
+        if everything:
+            progress(f"removing {_count(len(containers), 'container')}, {_count(len(sandboxes), 'sandbox')}")
+        self._stop(
+            [each.id for each in containers if each.state not in ("exited", "created", "dead")], grace_seconds
+        )
+        # A sandbox has nothing to say goodbye to, and each call counts here: the node is out of service.
+        for ids in _chunks([each.id for each in (*containers, *sandboxes)]):
+            self._docker("rm", "--force", *ids, timeout=_CALL + len(ids), gone_is_fine=True)
         left = self._ids(f"label={POD_UID}")
         if left:
             raise HostError(

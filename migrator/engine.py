@@ -23,11 +23,12 @@ from migrator.errors import (
     DirtyError,
     HostError,
     InterruptedRunError,
+    LeftToDoError,
     RolledBackError,
     StepError,
 )
 from migrator.journal import Journal
-from migrator.plan import PlannedStep
+from migrator.plan_steps import PlannedStep
 from migrator.records import Kind, Status
 from migrator.steps import Hands, Step, Where
 
@@ -125,6 +126,19 @@ class Engine:
             self.journal.write(Kind.FAILED, error=error.message)
             raise
         self.journal.write(Kind.COMMITTED)
+        self._hold_nothing_left("done and verified")
+
+    def _hold_nothing_left(self, how: str) -> None:
+        """End with the commands that are left to the operator, if there are any.
+
+        Raises:
+            LeftToDoError: there are.
+        """
+        if left := self.hands.leftovers():
+            raise LeftToDoError(
+                f"the run is {how}; left to do by hand, because the API server did not answer:\n"
+                + "\n".join(f"  {command}" for command in left)
+            )
 
     def _capture_files(self) -> None:
         """Journal the undo of every file before the first change of any."""
@@ -199,7 +213,20 @@ class Engine:
                 raise
             except CgmigrateError as error:
                 self._tell("fail", index, planned, message=error.message)
-                if planned.kind in ("wait-healthy", "release-guard"):  # the node is no less taken back for it
+                if (
+                    planned.kind == "drain"
+                ):  # no pod was stopped yet, and the switch would stop them against a budget
+                    held = f"stopped before any pod was stopped: {error.message}"
+                    self._note(Kind.INTERRUPTED, error=held)
+                    raise InterruptedRunError(
+                        held,
+                        hint="`cgmigrate rollback` tries again; with --no-drain it stops the pods as they are",
+                    ) from error
+                if planned.kind in (
+                    "wait-healthy",
+                    "wait-ready",
+                    "release-guard",
+                ):  # the node is no less taken back for it
                     unhealthy = error.message
                     self._note(Kind.REVERTED, planned.id, error=error.message)
                     continue
@@ -221,6 +248,7 @@ class Engine:
             raise DirtyError(
                 f"everything is taken back, but the node is not as healthy as it was: {unhealthy}"
             )
+        self._hold_nothing_left("taken back")
 
     def _is_reverted(self, planned: PlannedStep, step: Step) -> bool:
         state = self.journal.state
@@ -305,8 +333,12 @@ def fail_back(engine: Engine, error: CgmigrateError) -> RolledBackError:
 
     Raises:
         DirtyError: the way back failed too.
+        LeftToDoError: it is back, but for what it leaves to the operator.
     """
-    engine.back(error.message)
+    try:
+        engine.back(error.message)
+    except LeftToDoError as left:
+        raise LeftToDoError(f"{error.message}\n{left.message}", hint=error.hint) from error
     return RolledBackError(
         f"{error.message}\nThe run was rolled back: the node is as it was before", hint=error.hint
     )

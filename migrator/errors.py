@@ -30,7 +30,7 @@ EXIT_CODE_MEANING: dict[ExitCode, str] = {
     ExitCode.BLOCKED: "blockers found; nothing was changed",
     ExitCode.CONFLICT: "the node or the plan is not as expected; nothing was changed",
     ExitCode.ROLLED_BACK: "failed, and rolled back cleanly",
-    ExitCode.DIRTY: "failed, and the rollback is incomplete: hands needed",
+    ExitCode.DIRTY: "hands needed: failed and the rollback is incomplete, or settled with commands left to do, which are named",
     ExitCode.INTERRUPTED: "interrupted: `cgmigrate resume` or `cgmigrate rollback`",
 }
 
@@ -76,6 +76,12 @@ class DirtyError(CgmigrateError):
     exit_code = ExitCode.DIRTY
 
 
+class LeftToDoError(CgmigrateError):
+    """The run is settled, forward or back, and something is left that it could not do; the message has the commands."""
+
+    exit_code = ExitCode.DIRTY
+
+
 class InterruptedRunError(CgmigrateError):
     """The run stopped in the middle and waits for `resume` or `rollback`."""
 
@@ -84,6 +90,10 @@ class InterruptedRunError(CgmigrateError):
 
 class StepError(CgmigrateError):
     """An effect of a step failed; the engine decides what follows (rollback, or stop)."""
+
+
+class SkipNodeError(StepError):
+    """The operator chose to leave the node as it is; the run is taken back without another question."""
 
 
 class HostError(CgmigrateError):

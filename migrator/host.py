@@ -26,7 +26,8 @@ MAX_FILE = 8 * 1024 * 1024
 """Bytes: no configuration file of a node is larger; a larger one is refused, not read into memory."""
 
 _LINKS = 40  # the kernel's own limit, see path_resolution(7)
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+"""All that a program of the node is given: nothing of who called the tool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class Reader:
                 check=False,
                 capture_output=True,
                 timeout=timeout,
-                env=_ENVIRONMENT,
+                env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C on the terminal is ours to handle, not the child's
             )

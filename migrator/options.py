@@ -53,6 +53,20 @@ OnFailureOption = Annotated[
     OnFailure | None,
     typer.Option("--on-failure", help="When a step fails. Default: ask on a terminal, else rollback."),
 ]
+KubeconfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--kubeconfig",
+        metavar="FILE",
+        help="How to reach the API server. Default: the admin's or the kubelet's own file on this node.",
+    ),
+]
+NodeOption = Annotated[
+    str,
+    typer.Option(
+        "--node", metavar="NAME", help="Name of this node in the API. Default: as the kubelet registers."
+    ),
+]
 RunArgument = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="Name of the run, or its beginning.")
 ]
@@ -64,6 +78,7 @@ class Shared:
     root: Path | None = None
     format: Format | None = None
     verbose: bool = False
+    kubeconfig: Path | None = None
 
 
 @app.callback()
@@ -71,6 +86,7 @@ def common(
     root: RootOption = None,
     output: FormatOption = None,
     verbose: VerboseOption = False,
+    kubeconfig: KubeconfigOption = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """Take the options that stand before the command."""
@@ -79,7 +95,7 @@ def common(
 
         typer.echo(f"cgmigrate {__version__}")
         raise typer.Exit
-    Shared.root, Shared.format, Shared.verbose = root, output, verbose
+    Shared.root, Shared.format, Shared.verbose, Shared.kubeconfig = root, output, verbose, kubeconfig
 
 
 def root_of(root: Path | None) -> str:
@@ -94,6 +110,20 @@ def root_of(root: Path | None) -> str:
             f"--root {chosen}: no such directory", hint="give the root directory of a node's image"
         )
     return str(chosen)
+
+
+def kubeconfig_of(path: Path | None) -> str:
+    """Return the kubeconfig that was chosen, before or after the command; empty for none.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    chosen = path or Shared.kubeconfig
+    if chosen is None:
+        return ""
+    if not chosen.is_file():
+        raise UsageError(f"--kubeconfig {chosen}: no such file")
+    return str(chosen.absolute())
 
 
 def is_json(output: Format | None) -> bool:

@@ -17,26 +17,18 @@ from typing import Any
 
 from migrator import __version__
 from migrator.audit import Audit
-from migrator.cgroups import CgroupName, Driver
+from migrator.cgroups import Driver
 from migrator.changes import Change, file_changes
+from migrator.drain import Move
 from migrator.errors import BlockedError, ConflictError, UsageError
 from migrator.facts.model import Facts
 from migrator.findings import Severity
+from migrator.plan_cluster import ConfigMapChange, config_map_change, gate, irreversible
+from migrator.plan_options import PlanOptions
+from migrator.plan_steps import PlannedStep, cluster_steps, node_steps
 from migrator.steps.registry import KINDS
 
 PLAN_VERSION = 1
-HEALTHY_SECONDS = 300
-WINDOW_SECONDS = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedStep:
-    """One step as data: `id` is unique in the plan, `why` is for the operator, `params` for the step."""
-
-    id: str
-    kind: str
-    why: str
-    params: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +46,23 @@ class Plan:
         return tuple(self.document["deferred"])
 
 
-def make_plan(audit: Audit, digest: str, read: Callable[[str], bytes | None]) -> Plan:
+def make_plan(
+    audit: Audit,
+    digest: str,
+    read: Callable[[str], bytes | None],
+    options: PlanOptions | None = None,
+    config_map: bytes | None = None,
+) -> Plan:
     """Plan the switch of an audited node to systemd; a node that needs none gets a plan without steps.
 
-    `digest` is the facts' own; `read` gives a file's bytes, or None when it is absent.
+    `digest` is the facts' own; `read` gives a file's bytes, or None when it is absent; `config_map` is the text of the
+    kubelet's ConfigMap, where the options want it changed.
 
     Raises:
-        BlockedError: the audit found blockers.
+        BlockedError: the audit found blockers, or the node cannot be drained as the options say.
         ConflictError: a file changed between audit and plan.
     """
+    options = options or PlanOptions()
     blockers = [finding for finding in audit.findings if finding.severity is Severity.BLOCKER]
     if blockers:
         raise BlockedError(
@@ -72,12 +72,17 @@ def make_plan(audit: Audit, digest: str, read: Callable[[str], bytes | None]) ->
     facts = audit.facts
     steps: tuple[PlannedStep, ...] = ()
     changes: tuple[Change, ...] = ()
+    moves: tuple[Move, ...] = ()
+    settings: ConfigMapChange | None = None
     if audit.recommendation.verdict in ("migrate", "optional", "stay"):
+        moves = gate(facts, options)
         changes = file_changes(facts, read)
-        steps = tuple(_steps(facts, audit, changes))
+        settings = config_map_change(facts, options, config_map)
+        steps = tuple(node_steps(facts, audit, changes, options=options, moves=moves, settings=settings))
     document = {
         "format": "cgmigrate-plan",
         "version": PLAN_VERSION,
+        "scope": "node",
         "tool": __version__,
         "node": facts.node.hostname,
         "machine_id": facts.node.machine_id,
@@ -89,115 +94,57 @@ def make_plan(audit: Audit, digest: str, read: Callable[[str], bytes | None]) ->
             "reasons": list(audit.recommendation.reasons),
         },
         "findings": [_plain(finding) for finding in audit.findings],
+        "options": options.to_json(),
+        "moves": [_plain(move) for move in moves],
         "translations": [_plain(row) for row in audit.translations],
         "steps": [_plain(step) for step in steps],
         "deferred": [] if facts.node.live else [step.id for step in steps if not KINDS[step.kind].offline],
-        "cannot_be_undone": list(_irreversible(facts)) if steps else [],
+        "cannot_be_undone": list(_irreversible(facts, moves)) if steps else [],
     }
-    contents = tuple(data for change in changes for data in (change.before, change.after) if data is not None)
+    texts: list[Change | ConfigMapChange] = [*changes, *([settings] if settings else [])]
+    contents = tuple(data for each in texts for data in (each.before, each.after) if data is not None)
     return Plan(document=document, steps=steps, contents=contents)
 
 
-def _steps(facts: Facts, audit: Audit, changes: Sequence[Change]) -> Iterator[PlannedStep]:
-    kubelet = facts.kubelet.unit.name if facts.kubelet.unit else "kubelet.service"
-    services = [
-        unit.name
-        for unit in facts.runtime.units
-        if not (facts.node.live and unit.name.endswith(".socket") and unit.active_state != "active")
-    ]
-    runtime = {"runtime": facts.runtime.kind, "socket": facts.runtime.socket, "units": services}
-    guarded = {"units": [kubelet, *services]}
-    reload = any(change.unit_file for change in changes)
-    health = {
-        "unit": kubelet,
-        "healthz": facts.kubelet.healthz,
-        "runtime": facts.runtime.kind,
-        "socket": facts.runtime.socket,
-        "static_pod_path": facts.kubelet.static_pod_path,
-        "timeout_seconds": HEALTHY_SECONDS,
+def make_cluster_plan(facts: Facts, digest: str, options: PlanOptions, config_map: bytes | None) -> Plan:
+    """Plan the change of the kubelet's ConfigMap alone; a cluster that needs none gets a plan without steps.
+
+    Raises:
+        BlockedError: it cannot be reached, is not there, may not be changed, or cannot be edited safely.
+        ConflictError: it changed since the facts were gathered.
+    """
+    change = config_map_change(facts, options, config_map)
+    steps = tuple(cluster_steps(change, facts.cluster, options)) if facts.cluster else ()
+    found = facts.cluster.config_map if facts.cluster else None
+    document = {
+        "format": "cgmigrate-plan",
+        "version": PLAN_VERSION,
+        "scope": "cluster",
+        "tool": __version__,
+        "node": facts.node.hostname,
+        "machine_id": facts.node.machine_id,
+        "facts_digest": digest,
+        "from": (found.driver if found else "") or None,
+        "to": Driver.SYSTEMD.value,
+        "recommendation": {"verdict": "migrate" if steps else "already-migrated", "reasons": []},
+        "findings": [],
+        "options": options.to_json(),
+        "moves": [],
+        "translations": [],
+        "steps": [_plain(step) for step in steps],
+        "deferred": [],
+        "cannot_be_undone": [],
     }
-    static = {pod.uid for pod in facts.pods if pod.static}
-    places = [
-        {"namespace": row.namespace, "pod": row.pod, "pod_uid": row.pod_uid, "cgroup": row.to_path}
-        for row in audit.translations
-        if row.kind == "pod" and row.pod_uid in static
-    ]
-
-    def step(kind: str, why: str, params: Mapping[str, Any], name: str = "") -> PlannedStep:
-        back = params.get("direction") == "back"
-        name = f"{kind}:{name}" if name else kind
-        return PlannedStep(id=name + ("(back)" if back else ""), kind=kind, why=why, params=params)
-
-    yield step("guard", "keep kubelet and runtime down if the node reboots in the middle", guarded)
-    yield step(
-        "wait-healthy",
-        "on the way back: the kubelet answers and the pods run again",
-        health | {"direction": "back"},
+    return Plan(
+        document=document, steps=steps, contents=(change.before, change.after) if change is not None else ()
     )
-    yield step(
-        "stop-unit",
-        "nothing may start or judge pods while the driver changes",
-        {"units": [kubelet], "needs": services},
-        "kubelet",
-    )
-    yield step(
-        "remove-cgroups",
-        "on the way back: the slices of the new driver",
-        {"trees": trees(facts.kubelet.cgroup_root)[1:], "direction": "back"},
-    )
-    yield step(
-        "remove-sandboxes",
-        "sandboxes made under cgroupfs cannot be restarted under systemd (F08)",
-        runtime | {"foreign_parent": "systemd"},
-    )
-    yield step(
-        "stop-unit",
-        f"{facts.runtime.kind} reads its driver at start only",
-        {"units": services},
-        facts.runtime.kind,
-    )
-    if reload:
-        yield step(
-            "daemon-reload", "on the way back: unit files are the old ones again", {"direction": "back"}
-        )
-    for change in changes:
-        yield step("write-file", change.why, change.params(), change.path)
-    if reload:
-        yield step("daemon-reload", "unit files changed", {})
-    yield step(
-        "remove-cgroups",
-        "nobody else removes the old tree (F26), and a stale one of the new spelling keeps pods in the old place",
-        {"trees": trees(facts.kubelet.cgroup_root)},
-    )
-    yield step(
-        "start-unit", f"{facts.runtime.kind} with the new driver", {"units": services}, facts.runtime.kind
-    )
-    yield step("assert-driver", "the runtime itself must say systemd", {"driver": Driver.SYSTEMD.value})
-    yield step(
-        "remove-sandboxes",
-        "on the way back: what systemd's driver made",
-        runtime | {"direction": "back", "foreign_parent": "systemd"},
-    )
-    yield step("start-unit", "the kubelet makes its pods anew, in slices", {"units": [kubelet]}, "kubelet")
-    yield step("wait-healthy", "the new kubelet answers, and the static pods run again", health)
-    yield step(
-        "verify",
-        "cgroupfs and systemd must agree on every pod's place and limits",
-        {"driver": Driver.SYSTEMD.value, "window_seconds": WINDOW_SECONDS, "pods": places},
-    )
-    yield step("release-guard", "the run is settled", guarded)
 
 
-def trees(cgroup_root: str) -> list[str]:
-    """Return the kubelet's tree in both spellings, below a hierarchy's mount."""
-    root = tuple(part for part in cgroup_root.split("/") if part)
-    name = CgroupName((*root, "kubepods"))
-    return [name.to_cgroupfs(), name.to_systemd()]
-
-
-def _irreversible(facts: Facts) -> Iterator[str]:
+def _irreversible(facts: Facts, moves: Sequence[Move]) -> Iterator[str]:
     yield "Every pod container is removed and made anew, on the way forward and back: its writable layer and its log are lost."
-    if any(not pod.static for pod in facts.pods):
+    if moves:
+        yield from irreversible(moves)
+    elif any(not pod.static for pod in facts.pods):
         yield "Pods that are not static come back only if the API server still wants them on this node."
 
 

@@ -4,11 +4,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 
 def terminal() -> bool:
     """Tell whether there is somebody to ask."""
     return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def choose(question: str, answers: Mapping[str, str], default: str) -> str:
+    """Ask for one of `answers` (key → what it does) on stderr; Enter gives `default`, Ctrl-C the last one.
+
+    The caller has made sure that there is a terminal.
+    """
+    import questionary  # noqa: PLC0415 - late: 80 ms, and most runs ask nothing
+    from prompt_toolkit.output import create_output  # noqa: PLC0415
+
+    choices = [questionary.Choice(f"{key}: {what}", value=key) for key, what in answers.items()]
+    chosen = next(choice for choice in choices if choice.value == default)
+    asked = questionary.select(
+        question,
+        choices=choices,
+        default=chosen,
+        instruction=f"(arrows, Enter: {default})",
+        output=create_output(stdout=sys.stderr),
+    )
+    try:
+        return str(asked.unsafe_ask())
+    except (KeyboardInterrupt, EOFError):
+        return list(answers)[-1]
 
 
 def confirm(question: str, *, default: bool) -> bool:

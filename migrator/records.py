@@ -37,6 +37,7 @@ class Kind(StrEnum):
     REVERT_FAILED = "revert-failed"
     ROLLED_BACK = "rolled-back"
     DIRTY = "dirty"
+    LEFT = "left"
 
 
 class Status(StrEnum):
@@ -83,6 +84,8 @@ class RunState:
     loose: set[str] = field(default_factory=set)
     """Reverted after another revert had failed: done again in the next go, because they may rest on what was missing."""
     failed: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    """Commands that are left to the operator, in order."""
     offline: bool = False
     """Begun on an image: only its files were changed."""
     attempts: dict[str, int] = field(default_factory=dict)
@@ -121,6 +124,7 @@ def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one ca
                     state.reverted.pop(step, None)
                 state.loose.clear()
                 state.failed.clear()
+                state.left.clear()  # they were about the other direction
             case Kind.REVERTING:
                 state.reverting.add(record.step)
             case Kind.REVERTED:
@@ -133,6 +137,8 @@ def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one ca
                 state.status = Status.ROLLED_BACK
             case Kind.DIRTY:
                 state.status = Status.DIRTY
+            case Kind.LEFT:
+                state.left.append(str(record.data.get("command", "")))
             case Kind.INTERRUPTED:
                 pass
     return state

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,14 +14,29 @@ from typing import Any, TextIO
 
 from migrator.audit import Audit, audit
 from migrator.engine import Engine, Interrupt, Progress
-from migrator.errors import BlockedError, ConflictError, UsageError
+from migrator.errors import BlockedError, ConflictError, HostError, UsageError
+from migrator.facts.cluster import Ask
 from migrator.facts.gather import gather
+from migrator.facts.model import Facts
 from migrator.facts.store import digest as facts_digest
 from migrator.facts.store import dump as dump_facts
+from migrator.facts.store import from_json as facts_of
 from migrator.host import Host, Reader
 from migrator.journal import Journal, Run, Runs, boot_id, utc_now
-from migrator.plan import Plan, PlannedStep, drift, make_plan, parse_plan, plan_digest, planned_steps, render
-from migrator.records import Status
+from migrator.kube import Kube, KubeControl
+from migrator.plan import (
+    Plan,
+    drift,
+    make_cluster_plan,
+    make_plan,
+    parse_plan,
+    plan_digest,
+    planned_steps,
+    render,
+)
+from migrator.plan_options import PlanOptions
+from migrator.plan_steps import PlannedStep
+from migrator.records import Kind, Status
 from migrator.steps import Hands, RuntimeControl, RuntimeReader
 from migrator.steps.registry import KINDS
 from migrator.systemd import UnitControl
@@ -28,23 +44,28 @@ from migrator.systemd import UnitControl
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """How a run tells what it does: one line of a step, and each change of step."""
+    """How a run tells what it does: one line of a step, each change of step, and a question in the middle."""
 
     say: Callable[[str], None]
     tell: Callable[[Progress], None]
+    ask: Callable[[str, Mapping[str, str], str], str] = lambda _question, _answers, default: default
 
 
-def look(reader: Reader, progress: Callable[[str], None] = lambda _: None) -> Audit:
-    """Gather the facts of a node and judge them."""
-    return audit(gather(reader, progress))
+def look(
+    reader: Reader, progress: Callable[[str], None] = lambda _: None, options: PlanOptions | None = None
+) -> Audit:
+    """Gather the facts of a node and judge them; `options` say how to reach its API server."""
+    options = options or PlanOptions()
+    return audit(gather(reader, progress, Ask(kubeconfig=options.kubeconfig, node_name=options.node_name)))
 
 
-def plan_node(reader: Reader, found: Audit) -> Plan:
+def plan_node(reader: Reader, found: Audit, options: PlanOptions | None = None) -> Plan:
     """Plan the node that was just looked at.
 
     Raises:
         BlockedError: it has blockers.
     """
+    options = options or PlanOptions()
 
     def read(path: str) -> bytes | None:
         try:
@@ -52,7 +73,32 @@ def plan_node(reader: Reader, found: Audit) -> Plan:
         except FileNotFoundError:
             return None
 
-    return make_plan(found, facts_digest(found.facts), read)
+    text = config_map_text(reader, found.facts) if options.cluster_config else None
+    return make_plan(found, facts_digest(found.facts), read, options, text)
+
+
+def plan_cluster(reader: Reader, facts: Facts, options: PlanOptions) -> Plan:
+    """Plan the change of the kubelet's ConfigMap alone.
+
+    Raises:
+        BlockedError: it cannot be reached, is not there, may not be changed, or cannot be edited safely.
+    """
+    return make_cluster_plan(facts, facts_digest(facts), options, config_map_text(reader, facts))
+
+
+def config_map_text(reader: Reader, facts: Facts) -> bytes | None:
+    """Return data.kubelet of the ConfigMap that the facts name, or None where there is none.
+
+    Raises:
+        KubeError: the API server does not give it.
+    """
+    cluster = facts.cluster
+    if cluster is None or not cluster.reached or cluster.config_map is None or not cluster.config_map.present:
+        return None
+    found = Kube(reader, cluster.kubeconfig).get(
+        "configmap", cluster.config_map.name, "--namespace", "kube-system"
+    )
+    return str(found.get("data", {}).get("kubelet", "")).encode()
 
 
 def begin(host: Host, reviewed: bytes, name: str) -> tuple[Run, Plan]:
@@ -72,7 +118,8 @@ def begin(host: Host, reviewed: bytes, name: str) -> tuple[Run, Plan]:
             f"the run {left.name} is {left.state().status}",
             hint="`cgmigrate resume` or `cgmigrate rollback` first",
         )
-    found = look(host)
+    options = PlanOptions.from_json(document["options"])
+    found = look(host, options=options)
     machine = found.facts.node.machine_id
     if document["machine_id"] != machine:
         raise ConflictError(
@@ -81,7 +128,8 @@ def begin(host: Host, reviewed: bytes, name: str) -> tuple[Run, Plan]:
             hint="make a plan on this node: `cgmigrate plan -o FILE`",
         )
     try:
-        now = plan_node(host, found)
+        of_cluster = document["scope"] == "cluster"
+        now = plan_cluster(host, found.facts, options) if of_cluster else plan_node(host, found, options)
     except BlockedError as error:
         raise ConflictError(
             f"{name} no longer holds: {error.message}", hint=error.hint or "`cgmigrate audit` shows more"
@@ -101,8 +149,10 @@ def begin(host: Host, reviewed: bytes, name: str) -> tuple[Run, Plan]:
 
 
 @contextlib.contextmanager
-def engine_of(host: Host, run: Run, voice: Voice, interrupt: Interrupt) -> Iterator[Engine]:
-    """Open a run's journal and all doors, and give its engine.
+def engine_of(
+    host: Host, run: Run, voice: Voice, interrupt: Interrupt, *, no_drain: bool = False
+) -> Iterator[Engine]:
+    """Open a run's journal and all doors, and give its engine; `no_drain`: on the way back pods are not evicted first.
 
     Raises:
         ConflictError: the run's own plan or journal is damaged.
@@ -131,17 +181,39 @@ def engine_of(host: Host, run: Run, voice: Voice, interrupt: Interrupt) -> Itera
         _log(log.write, log.flush, entry)
         voice.tell(progress)
 
+    untold: list[str] = []
+
+    def left(command: str) -> None:
+        try:
+            journal.write(Kind.LEFT, command=command)
+        except HostError:  # it is told at the end all the same
+            untold.append(command)
+
+    @functools.cache
+    def begun() -> Facts:
+        return facts_of(run.load("facts.json"))
+
     hands = Hands(
         reader=host,
         units=units,
         runtime_reader=lambda kind, socket: runtime_reader(host, kind, socket),
         say=say,
         check=interrupt.check,
+        run=run.name,
+        begun=begun,
+        kube=lambda kubeconfig: Kube(host, kubeconfig),
         host=host,
         control=units,
         blob=run.blob,
         runtime_control=lambda kind, socket: runtime_control(host, kind, socket),
+        kube_control=lambda kubeconfig: KubeControl(host, kubeconfig),
+        ask=voice.ask,
+        left=left,
+        leftovers=lambda: [*journal.state.left, *untold],
+        no_drain=no_drain,
     )
+    if host.live:
+        _load_early()
     steps = [(planned, KINDS[planned.kind](planned.params)) for planned in planned_steps(document)]
     try:
         yield Engine(steps=steps, journal=journal, hands=hands, tell=tell)
@@ -150,6 +222,20 @@ def engine_of(host: Host, run: Run, voice: Voice, interrupt: Interrupt) -> Itera
         units.close()
         with contextlib.suppress(OSError):
             log.close()
+
+
+def _load_early() -> None:
+    """Load what the steps import late, before the node is out of service rather than while it is."""
+    import importlib  # noqa: PLC0415
+
+    for name in (
+        "migrator.facts.gather",
+        "migrator.verify",
+        "migrator.witness",
+        "migrator.cri",
+        "migrator.docker",
+    ):
+        importlib.import_module(name)
 
 
 def _open_log(run: Run) -> TextIO:

@@ -6,17 +6,27 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from migrator.drain import Move
 from migrator.findings import Finding, Severity
 from migrator.plan_table import Translation
 from migrator.records import RunState
-from migrator.views import plain, render_audit, render_diff, render_findings, render_translations
+from migrator.views import (
+    plain,
+    render_audit,
+    render_diff,
+    render_findings,
+    render_moves,
+    render_translations,
+)
 
 if TYPE_CHECKING:
     from migrator.audit import Audit
     from migrator.engine import Progress
+    from migrator.facts.kubelets import NodeDriver
+    from migrator.facts.model import KubeletConfigMap
     from migrator.session import Voice
     from migrator.verify import Verification
 
@@ -47,6 +57,9 @@ def audit_view(found: Audit) -> None:
 def plan_view(document: Mapping[str, Any]) -> None:
     """Show a plan: outcome, steps, diffs, what moves where, what cannot be undone."""
     steps = document["steps"]
+    if document["scope"] == "cluster":
+        _cluster_plan(steps)
+        return
     if not steps:
         _out(f"{document['node']}: nothing to do ({document['recommendation']['verdict']})")
         for reason in document["recommendation"]["reasons"]:
@@ -66,6 +79,13 @@ def plan_view(document: Mapping[str, Any]) -> None:
     for step in files:
         _out()
         render_diff(step["params"]["diff"], sys.stdout)
+    for step in steps:
+        if step["kind"] == "cluster-config":
+            _out()
+            render_diff(step["params"]["diff"], sys.stdout)
+    if document["moves"]:
+        _out()
+        render_moves([Move(**row) for row in document["moves"]], sys.stdout)
     if document["translations"]:
         _out()
         render_translations([Translation(**row) for row in document["translations"]], sys.stdout)
@@ -82,8 +102,35 @@ def plan_view(document: Mapping[str, Any]) -> None:
         _out(f"  - {line}")
 
 
-def voice() -> Voice:
-    """Return the teller of a run: one line a step, its progress indented, on stderr."""
+def _cluster_plan(steps: Sequence[Mapping[str, Any]]) -> None:
+    if not steps:
+        _out("nothing to do: the ConfigMap says systemd already")
+    for step in steps:
+        _out(f"{step['id']}: {step['why']}")
+        _out()
+        render_diff(step["params"]["diff"], sys.stdout)
+
+
+def cluster_view(
+    found: KubeletConfigMap,
+    consequences: Callable[[str, tuple[NodeDriver, ...]], list[str]],
+    nodes: tuple[NodeDriver, ...],
+) -> None:
+    """Show what the ConfigMap says, each node's own driver, and what kubeadm makes of them, now and after the change."""
+    _out(f"ConfigMap kube-system/{found.name}: cgroupDriver {found.driver or 'not stated'}")
+    for title, driver in (("As it is now", found.driver or "cgroupfs"), ("After the change", "systemd")):
+        if title != "As it is now" and found.driver == "systemd":
+            continue
+        _out()
+        _out(f"{title}:")
+        for line in consequences(driver, nodes):
+            _out(f"  - {line}")
+    _out()
+
+
+def voice(*, ask: bool = False) -> Voice:
+    """Return the teller of a run: one line a step, its progress indented, on stderr; `ask`: and it may ask on a terminal."""
+    from migrator import prompts  # noqa: PLC0415 - late
     from migrator.session import Voice  # noqa: PLC0415 - late: a view needs no engine
 
     start = time.monotonic()
@@ -110,18 +157,28 @@ def voice() -> Voice:
             case _:
                 note(f"{at}{place} {progress.step.id}: FAILED: {progress.message}")
 
-    return Voice(say=say, tell=tell)
+    def choose(question: str, answers: Mapping[str, str], default: str) -> str:
+        return prompts.choose(question, answers, default) if ask and prompts.terminal() else default
+
+    return Voice(say=say, tell=tell, ask=choose)
 
 
 def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
     """Show the summary after a run: what changed, what is left, how to go back."""
     files = [step["params"]["path"] for step in document["steps"] if step["kind"] == "write-file"]
+    if document["scope"] == "cluster":
+        names = [step["params"]["name"] for step in document["steps"]]
+        outcome(f"changed: ConfigMap {', '.join(names)}")
+        outcome(f"  way back: cgmigrate rollback {run}")
+        return
     outcome(
         f"{document['node']} is on {document['to']}; verified by cgroupfs and systemd"
         if live
         else f"{document['node']}: the image's files say {document['to']}"
     )
     outcome(f"  changed: {', '.join(files)}")
+    if document["options"]["already_drained"]:
+        outcome("  left to you: uncordon it where you drained it")
     if not live:
         back = {step["id"] for step in document["steps"] if step["params"].get("direction") == "back"}
         left = [each for each in document["deferred"] if each not in back]
@@ -148,6 +205,8 @@ def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> No
         _out(f"{name}  {state.status}" + (f"  ({state.reason})" if state.reason else ""))
         for step, error in state.failed.items():
             _out(f"    {step}: {error}")
+        for command in state.left:
+            _out(f"    left to do: {command}")
     if worker:
         _out(f"in progress: process {worker}")
     elif any(state is not None and not state.status.settled for _, state in found):

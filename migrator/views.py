@@ -16,6 +16,7 @@ from migrator.audit import Audit
 from migrator.checks.base import plural, where
 from migrator.checks.recommend import Verdict
 from migrator.checks.services import is_configuration
+from migrator.drain import DrainOptions, Move, preview
 from migrator.facts.model import Driver, Facts, Tree, Unit
 from migrator.findings import Finding, Severity
 from migrator.plan_table import Translation
@@ -66,6 +67,8 @@ def render_audit(audit: Audit, stream: TextIO, width: int | None = None) -> None
     for line in _sides(audit):
         _say(console, 2, line)
     _findings(console, audit.findings)
+    if audit.facts.cluster is not None and audit.facts.cluster.reached:
+        _moves(console, preview(audit.facts.cluster, DrainOptions()))
     _trees(console, audit.facts.cgroups.trees)
     _translations(console, audit.translations)
     _blank(console)
@@ -80,6 +83,11 @@ def render_audit(audit: Audit, stream: TextIO, width: int | None = None) -> None
 def render_findings(findings: Iterable[Finding], stream: TextIO, width: int | None = None) -> None:
     """Write findings under headings, blockers first."""
     _findings(_console(stream, width), findings)
+
+
+def render_moves(moves: Sequence[Move], stream: TextIO, width: int | None = None) -> None:
+    """Write what a drain does to each pod: goes, stays, or is held, why, and what it loses."""
+    _moves(_console(stream, width), moves)
 
 
 def render_translations(rows: Sequence[Translation], stream: TextIO, width: int | None = None) -> None:
@@ -259,6 +267,30 @@ def _translations(console: Console, rows: Sequence[Translation]) -> None:
                 _say(console, 4, f"-> {row.to_path}", "green")
                 continue
             _say(console, 4, _container(row, pod))
+
+
+def _moves(console: Console, moves: Sequence[Move]) -> None:
+    if not moves:
+        return
+    going = sum(move.goes for move in moves)
+    _blank(console)
+    _say(console, 0, f"Drain: {plural(going, 'pod')} of {len(moves)} would be evicted", "bold")
+    for move in moves:
+        _say(console, 2, f"{move.namespace}/{move.name}: {_fate(move)}", "red" if move.needs else "")
+
+
+def _fate(move: Move) -> str:
+    """Return one pod's fate, with the option that decides it."""
+    if move.needs:
+        said = f"holds the drain ({move.why}); {' '.join(move.needs)} would override"
+    elif not move.goes:
+        return f"stays ({move.why})"
+    else:
+        said = f"evicted ({move.why})"
+    losses = ["gone for good"] if move.lost else []
+    losses += ["its emptyDir data is deleted"] if move.data_deleted else []
+    said += f"; {', '.join(losses)}" if losses else ""
+    return said + (f"; BLOCKED now by the budget {move.budget}" if move.budget else "")
 
 
 def _container(row: Translation, pod: Translation | None) -> str:

@@ -6,7 +6,17 @@ A check looks at facts only, never at the node, and never raises: what is unknow
 
 from __future__ import annotations
 
-from migrator.checks import configuration, containerd, drivers, leftovers, node, services, workloads
+from migrator.checks import (
+    cluster,
+    configuration,
+    containerd,
+    drivers,
+    kubeadm,
+    leftovers,
+    node,
+    services,
+    workloads,
+)
 from migrator.checks.base import Check
 from migrator.facts.model import Facts
 from migrator.findings import Finding, Severity
@@ -21,6 +31,8 @@ CHECKS: dict[str, Check] = {
         *containerd.CHECKS,
         *leftovers.CHECKS,
         *workloads.CHECKS,
+        *cluster.CHECKS,
+        *kubeadm.CHECKS,
     )
 }
 """Every finding an audit can make, by id; an id is stable and never used again for something else."""

@@ -15,6 +15,7 @@ from migrator.checks.base import (
     command,
     kubelet_driver,
     kubelet_unit,
+    other,
     runtime_service,
     version,
     where,
@@ -32,19 +33,7 @@ def drivers_differ(facts: Facts) -> Iterator[Finding]:
     kubelet, runtime = facts.kubelet.driver, facts.runtime.driver
     if facts.kubelet.decides == "runtime" or {kubelet.value, runtime.value} != {CGROUPFS, SYSTEMD}:
         return
-    # How a mismatch shows depends on the runtime and on the side that is ahead: failure-modes 3a.
-    if facts.runtime.kind == "docker":
-        reference, effect = "F03", "dockershim's kubelet exits; with cri-dockerd containers land in odd paths"
-    elif facts.runtime.kind == "crio":
-        reference, effect = "F04", "CRI-O refuses to create sandboxes"
-    elif runtime.value == SYSTEMD:
-        reference, effect = "F01", "the runtime refuses to create sandboxes"
-    else:
-        reference = "F06"
-        effect = (
-            "nothing fails, and containers run outside the limits of their pods, "
-            "in literal `...slice:cri-containerd:<id>` cgroups"
-        )
+    reference, effect = effect_of_difference(facts, kubelet.value or CGROUPFS)
     yield Finding(
         id="drivers-differ",
         severity=BLOCKER,
@@ -56,6 +45,28 @@ def drivers_differ(facts: Facts) -> Iterator[Finding]:
         f"change {where(kubelet.decided_by)} or {where(runtime.decided_by)}, then "
         + command("systemctl", "restart", runtime_service(facts), kubelet_unit(facts)),
         reference=reference,
+    )
+
+
+def effect_of_difference(facts: Facts, kubelet: str) -> tuple[str, str]:
+    """Return the F-number and the effect of a kubelet on `kubelet` and a runtime on the other driver.
+
+    How it shows depends on the runtime and on the side that is ahead: failure-modes 3a.
+    """
+    if facts.runtime.kind == "docker" and facts.runtime.shim == "cri-dockerd":
+        return "F03", "containers land in odd paths"
+    if facts.runtime.kind == "docker":
+        return "F03", (
+            f'the kubelet exits with `misconfiguration: kubelet cgroup driver: "{kubelet}" is different from '
+            f'docker cgroup driver: "{other(kubelet)}"`'
+        )
+    if facts.runtime.kind == "crio":
+        return "F04", "CRI-O refuses to create sandboxes"
+    if kubelet == CGROUPFS:
+        return "F01", "the runtime refuses to create sandboxes"
+    return "F06", (
+        "nothing fails, and containers run outside the limits of their pods, "
+        "in literal `...slice:cri-containerd:<id>` cgroups"
     )
 
 

@@ -69,6 +69,7 @@ def _idle_parts(pod: Pod) -> tuple[str, ...]:
 def control_plane(facts: Facts) -> Iterator[Finding]:
     """Find an API server among the static pods."""
     names = [pod_label(pod) for pod in facts.pods if pod.static and pod.name.startswith("kube-apiserver")]
+    members = facts.cluster.etcd_members if facts.cluster else 0
     if names and not is_switched(facts):
         yield Finding(
             id="control-plane",
@@ -76,14 +77,21 @@ def control_plane(facts: Facts) -> Iterator[Finding]:
             subject=names[0],
             summary="this is a control-plane node: its API server is away for a while during the switch",
             detail="One control-plane node at a time, and only while etcd is healthy without this member. "
-            "With a single one, the whole cluster has no API meanwhile.",
+            + (
+                f"etcd has {plural(members, 'member')} and no majority without this one, "
+                "so the whole cluster has no API meanwhile."
+                if members in (1, 2)
+                else "With a single one, the whole cluster has no API meanwhile."
+            ),
             remediation="kubectl get --raw /readyz/etcd",
             reference="F33",
         )
 
 
 def api_node_not_drained(facts: Facts) -> Iterator[Finding]:
-    """Find pods that the API could still move away."""
+    """Find pods that the API could still move away, where the API itself does not tell of them."""
+    if facts.cluster is not None and facts.cluster.reached:
+        return
     pods = [pod_label(pod) for pod in live_pods(facts) if not pod.static]
     if facts.kubelet.kubeconfig and pods and not is_switched(facts):
         yield Finding(
@@ -168,7 +176,7 @@ CHECKS = (
         "api-node-not-drained",
         (WARNING,),
         ("F36",),
-        "Pods of the API server still run on the node.",
+        "Pods of the API server still run on the node, and it could not be asked about them.",
         api_node_not_drained,
     ),
     Check(

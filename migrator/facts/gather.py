@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from migrator.errors import CgmigrateError
 from migrator.facts.cgroup import survey
+from migrator.facts.cluster import Ask, gather_cluster, is_asked
 from migrator.facts.kubelet import KubeletLook, decided, gather_kubelet
 from migrator.facts.look import Look
-from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, Source
+from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, Runtime, Source
 from migrator.facts.node import gather_node
 from migrator.facts.runtime import RuntimeLook, gather_runtime
 from migrator.facts.units import started_at
@@ -25,8 +26,12 @@ KUBEPODS_UNITS = ("kubepods*.slice", "*-kubepods*.slice")
 CONTAINER_SCOPES = ("docker-*.scope", "cri-containerd-*.scope", "crio-*.scope")
 
 
-def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None) -> Facts:
-    """Look at a node: the machine, kubelet, runtime, cgroup tree, workloads; `progress` is told each before it begins."""
+def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask: Ask | None = None) -> Facts:
+    """Look at a node: the machine, kubelet, runtime, cgroup tree, workloads, and what its API server says of it.
+
+    `progress` is told each before it begins. The API server is asked only where `ask` says how: in the middle of a run it
+    may be away, and nothing of the node itself may wait for it.
+    """
     look = Look(reader)
     with ExitStack() as stack:
         units = stack.enter_context(Units(reader)) if reader.live else None
@@ -42,6 +47,10 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None) -> 
         cgroups = _with_units(look, units, tree.cgroups)
     progress("pods and containers")
     pods, others = gather_workloads(look, runtime_look.containers, tree.pods, kubelet.cgroup_root)
+    cluster = None
+    if ask is not None and is_asked(kubelet, node, ask):
+        progress("the API server")
+        cluster = gather_cluster(look, kubelet, node, ask)
     return Facts(
         version=FACTS_VERSION,
         node=node,
@@ -52,7 +61,16 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None) -> 
         other_containers=others,
         files=tuple(look.files[path] for path in sorted(look.files)),
         unknowns=tuple(look.unknowns),
+        cluster=cluster,
     )
+
+
+def gather_runtime_alone(reader: Reader) -> Runtime:
+    """Look at the runtime and nothing else that takes time: it is asked while the node is out of service."""
+    look = Look(reader)
+    with Units(reader) as units:
+        node = gather_node(look)
+        return gather_runtime(look, units, node, gather_kubelet(look, units).kubelet).runtime
 
 
 def settle_driver(look: Look, found: KubeletLook, runtime: RuntimeLook) -> Kubelet:

@@ -240,6 +240,8 @@ class Pod:
     containers: tuple[Container, ...] = ()
     driver: str = ""
     """Driver in whose spelling its cgroup exists: `cgroupfs`, `systemd`, `both`, or empty."""
+    daemon_set: bool = False
+    """Its sandbox has the label that the DaemonSet controller gives to its pods (`pod-template-generation`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +278,113 @@ class Cgroups:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterNode:
+    """A Node object of the API: this node, or another one of the control plane."""
+
+    name: str
+    uid: str
+    machine_id: str = ""
+    """status.nodeInfo.machineID: tells whether it is this machine."""
+    unschedulable: bool = False
+    ready: bool | None = None
+    """Condition Ready; None when it is Unknown, as after 40 s without a heartbeat."""
+    control_plane: bool = False
+    kubelet_version: str = ""
+    run: str = ""
+    """Annotation `cgmigrate/run`: the run that has cordoned it, empty without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPod:
+    """A pod that the API binds to this node."""
+
+    namespace: str
+    name: str
+    uid: str
+    """metadata.uid; of a static pod's mirror the hash that the kubelet uses (annotation kubernetes.io/config.hash)."""
+    phase: str = ""
+    """`Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`."""
+    ready: bool = False
+    terminating: bool = False
+    mirror: bool = False
+    """The API's image of a static pod."""
+    owner_kind: str = ""
+    """Kind of the controller, e.g. `ReplicaSet`, `DaemonSet`; empty: nothing would make the pod anew."""
+    owner_name: str = ""
+    owner_exists: bool = True
+    """False when the DaemonSet that it names is gone."""
+    local_data: bool = False
+    """It has an emptyDir volume."""
+    budgets: tuple[str, ...] = ()
+    """Names of the PodDisruptionBudgets of its namespace whose selector it meets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A PodDisruptionBudget that covers a pod of this node; the numbers are its status."""
+
+    namespace: str
+    name: str
+    allowed: int = 0
+    """status.disruptionsAllowed."""
+    healthy: int = 0
+    desired: int = 0
+    expected: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeletConfigMap:
+    """The ConfigMap of kube-system from which kubeadm writes a kubelet's configuration file (F18, F20)."""
+
+    name: str
+    """`kubelet-config`, or `kubelet-config-1.X` before 1.24: the one that this cluster's kubeadm reads."""
+    present: bool
+    driver: str = ""
+    """cgroupDriver in data.kubelet; empty: not stated, kubeadm's and the kubelet's defaults decide."""
+    sha256: str = ""
+    """Of data.kubelet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What the API server says about this node; `reached` False: why not is in `reason`, and all else is empty."""
+
+    kubeconfig: str = ""
+    """The file that was used, empty: none was found."""
+    origin: str = ""
+    """Who named it: `option`, `admin` (/etc/kubernetes/admin.conf), `kubelet` (the kubelet's own)."""
+    reached: bool = False
+    reason: str = ""
+    server: str = ""
+    """URL of the API server."""
+    version: str = ""
+    """Of the API server, e.g. `1.20.2`."""
+    kubectl: str = ""
+    """Version of kubectl, e.g. `1.20.2`."""
+    node_name: str = ""
+    missing_rights: tuple[str, ...] = ()
+    """What the user of the kubeconfig may not do of what a drain needs, e.g. `create pods/eviction`."""
+    config_map_rights: tuple[str, ...] = ()
+    """What it may not do of what a change of the kubelet's ConfigMap needs."""
+    node: ClusterNode | None = None
+    control_plane: tuple[ClusterNode, ...] = ()
+    """All nodes of the control plane, this one too if it is one."""
+    pods: tuple[ClusterPod, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    """Those that cover a pod of this node."""
+    budgets_known: bool = True
+    """False: the user of the kubeconfig may not list them, so what a budget keeps shows only in the drain."""
+    etcd_unready: tuple[str, ...] = ()
+    """Nodes whose etcd static pod is not Ready."""
+    etcd_members: int = 0
+    """etcd static pods in kube-system; 0: etcd is elsewhere."""
+    etcd_healthy: bool | None = None
+    """`/readyz/etcd` of the API server; None when it could not be asked."""
+    config_map: KubeletConfigMap | None = None
+    """None: no kubeadm cluster, or it may not be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Everything that checks, plan and verification may know about a node."""
 
@@ -290,3 +399,5 @@ class Facts:
     files: tuple[File, ...] = ()
     """Every file that was read to find an effective value, or that the plan could change."""
     unknowns: tuple[Unknown, ...] = ()
+    cluster: Cluster | None = None
+    """What the API server says; None for a standalone kubelet, an image, or when nobody asked."""

@@ -29,8 +29,13 @@ _PASSING: Mapping[str, frozenset[str]] = {
     "trees": frozenset({"populated"}),
     "cgroups": frozenset({"descendants", "dying"}),
     "unknowns": frozenset({"reason"}),
+    "cluster": frozenset({"reason", "etcd_healthy", "etcd_unready"}),
+    "cluster.node": frozenset({"ready"}),
+    "cluster.control_plane": frozenset({"ready"}),
+    "cluster.pods": frozenset({"phase", "ready", "terminating"}),
+    "cluster.budgets": frozenset({"allowed", "healthy", "desired", "expected"}),
 }
-"""What `digest` leaves out, by the key that holds the object: see there."""
+"""What `digest` leaves out, by the key that holds the object, or by the two last keys: see there."""
 
 _PROCESS = re.compile(r"^/proc/\d+/")
 
@@ -83,10 +88,11 @@ def digest(facts: Facts) -> str:
     """Return the SHA-256, in hex, of all facts that stay the same between two looks at a node nobody touches.
 
     Left out is what changes by itself: boot id, process ids, invocation ids; the active state of units, containers and
-    sandboxes; which cgroups hold a process now; the kernel's counters; the wording of why a fact is unknown; and the uid
-    that looked. What is configured, which pods and containers there are, and where, all count.
+    sandboxes; which cgroups hold a process now; the kernel's counters; the wording of why a fact is unknown; the uid
+    that looked; and what the API server says of the health of nodes, pods, budgets and etcd. What is configured, which
+    pods and containers there are, and where, all count.
     """
-    text = json.dumps(_lasting("facts", to_json(facts)), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(_lasting("", "", to_json(facts)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -97,13 +103,13 @@ def schema() -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(text))
 
 
-def _lasting(key: str, value: object) -> object:
+def _lasting(holder: str, key: str, value: object) -> object:
     match value:
         case dict():
-            passing = _PASSING.get(key, frozenset())
-            return {name: _lasting(name, inner) for name, inner in value.items() if name not in passing}
+            passing = _PASSING.get(f"{holder}.{key}", _PASSING.get(key, frozenset()))
+            return {name: _lasting(key, name, inner) for name, inner in value.items() if name not in passing}
         case list():
-            return [_lasting(key, inner) for inner in value]
+            return [_lasting(holder, key, inner) for inner in value]
         case str():
             return _PROCESS.sub("/proc/PID/", value)
         case _:

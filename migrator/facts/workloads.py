@@ -14,6 +14,9 @@ from migrator.facts.look import Look
 from migrator.facts.model import Container, Pod
 from migrator.host import Reader
 
+DAEMON_SET = "pod-template-generation"
+"""Label that the DaemonSet controller gives to its pods, the only owner that the runtime can tell of."""
+
 _ID = re.compile(r"[0-9a-f]{64}")
 _STATIC_UID = re.compile(r"[0-9a-f]{32}")
 _CGROUP_FILE = 1 << 16  # bytes: a dozen hierarchies with a path of at most 4096 each
@@ -128,6 +131,7 @@ def _pod(
         sandbox_state=sandbox.state if sandbox else "",
         containers=tuple(sorted(containers, key=lambda each: (not each.sandbox, each.name, each.id))),
         driver=_driver(directories.drivers if directories else frozenset()),
+        daemon_set=sandbox is not None and DAEMON_SET in sandbox.labels,
     )
 
 

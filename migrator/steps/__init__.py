@@ -7,13 +7,15 @@ types: `where` and `capture` get a `Sight`, which only looks; `apply` and `rever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from migrator.containers import RuntimeContainer
+from migrator.facts.model import Facts
 from migrator.host import Host, Reader
+from migrator.kube import Kube, KubeControl
 from migrator.systemd import UnitControl, Units
 
 Undo: TypeAlias = Mapping[str, Any]
@@ -57,6 +59,12 @@ class Sight:
     """Tell the operator one line of progress."""
     check: Callable[[], None]
     """Raise InterruptedRunError when a signal asked to stop; called in every wait."""
+    run: str
+    """Name of the run."""
+    begun: Callable[[], Facts]
+    """The node as it was when the run began."""
+    kube: Callable[[str], Kube]
+    """Kubeconfig → the API server, looking only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +76,15 @@ class Hands(Sight):
     blob: Callable[[str], bytes]
     """sha256 → the bytes kept with the run."""
     runtime_control: Callable[[str, str], RuntimeControl]
+    kube_control: Callable[[str], KubeControl]
+    ask: Callable[[str, Mapping[str, str], str], str]
+    """(question, answer → what it does, the one without a terminal) → answer."""
+    left: Callable[[str], None]
+    """Leave a command to the operator, because nobody else can do it now; the run goes on and is settled."""
+    leftovers: Callable[[], Sequence[str]]
+    """What is left so far."""
+    no_drain: bool = False
+    """On the way back: let the pods go down with the node's services."""
 
 
 class Step(Protocol):

@@ -42,9 +42,9 @@ class AssertDriver(_Look):
 
     def apply(self, hands: Hands) -> None:
         """Ask the running daemon; one that cannot tell is judged by its effective configuration."""
-        from migrator.facts.gather import gather  # noqa: PLC0415 - late: pulls in the parsers
+        from migrator.facts.gather import gather_runtime_alone  # noqa: PLC0415 - late: pulls in the parsers
 
-        runtime = gather(hands.reader).runtime
+        runtime = gather_runtime_alone(hands.reader)
         said = runtime.driver_reported.value or runtime.driver.value
         if said != self.driver:
             raise StepError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab by hand: python -m tests.lab build|up|shell|exec|down|list|prune."""
+"""The lab by hand: python -m tests.lab build|up|cluster-up|shell|exec|down|cluster-down|list|prune."""
 
 import argparse
 import os
@@ -7,9 +7,10 @@ import signal
 import sys
 import time
 
-from . import cache, recipes
+from . import cache, cluster, golden, recipes
 from .cache import LabError, progress
-from .machine import ENVIRONMENT
+from .cluster import Cluster, clusters
+from .machine import ENVIRONMENT, remove_unused_networks
 from .node import Node, abandoned, build, nodes, owner_of
 
 
@@ -35,6 +36,37 @@ def _up(arguments: argparse.Namespace) -> int:
         raise
     progress(f"{node.name}: pods run after {time.monotonic() - begin:.1f} s")
     print(node.name)
+    return 0
+
+
+def _cluster_up(arguments: argparse.Namespace) -> int:
+    cluster.build()
+    begin = time.monotonic()
+    made = Cluster.create(arguments.name, keep=True)
+    try:
+        progress(
+            f"{made.name}: three nodes are up after {time.monotonic() - begin:.1f} s, waiting for the pods"
+        )
+        made.wait()
+    except BaseException:
+        if not arguments.keep_failed:
+            made.destroy()
+        raise
+    progress(
+        f"{made.name}: usable after {time.monotonic() - begin:.1f} s; nodes {' '.join(node.name for node in made.nodes.values())}"
+    )
+    print(made.name)
+    return 0
+
+
+def _cluster_down(arguments: argparse.Namespace) -> int:
+    found = [each for each in clusters() if arguments.name in (None, each.name)]
+    if arguments.name and not found:
+        raise LabError(f"there is no cluster {arguments.name!r}")
+    for each in found:
+        if arguments.name or owner_of(each.control_plane) is None:
+            each.destroy()
+            progress(f"{each.name}: gone")
     return 0
 
 
@@ -65,13 +97,15 @@ def _prune(arguments: argparse.Namespace) -> int:
     for machine in list(nodes()) if arguments.all else abandoned():
         machine.destroy()
         progress(f"{machine.name}: gone")
-    for path in cache.drop_stale(recipes.artefacts()):
+    for name in remove_unused_networks():
+        progress(f"network of {name}: gone")
+    for path in cache.drop_stale(golden.artefacts()):
         progress(f"{path}: gone")
     return 0
 
 
-def _build(_: argparse.Namespace) -> int:
-    build()
+def _build(arguments: argparse.Namespace) -> int:
+    (cluster.build if arguments.cluster else build)()
     return 0
 
 
@@ -80,12 +114,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     adding = commands.add_parser("build", help="make what nodes are made from (cached)")
+    adding.add_argument("--cluster", action="store_true", help="what clusters are made from too")
     adding.set_defaults(run=_build)
     adding = commands.add_parser("up", help="create and boot a node, wait for its pods")
     adding.add_argument("--flavour", choices=recipes.FLAVOURS, default="docker")
     adding.add_argument("--name")
     adding.add_argument("--keep-failed", action="store_true", help="leave a node that does not come up")
     adding.set_defaults(run=_up)
+    adding = commands.add_parser("cluster-up", help="create and boot a cluster of three nodes, wait for it")
+    adding.add_argument("--name")
+    adding.add_argument("--keep-failed", action="store_true", help="leave a cluster that does not come up")
+    adding.set_defaults(run=_cluster_up)
+    adding = commands.add_parser("cluster-down", help="destroy a cluster, or all made by hand")
+    adding.add_argument("name", nargs="?")
+    adding.set_defaults(run=_cluster_down)
     adding = commands.add_parser("shell", help="open a shell in a node")
     adding.add_argument("name", nargs="?")
     adding.set_defaults(run=_enter)

@@ -28,9 +28,10 @@ export SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes
 exec unshare --cgroup --mount --propagation private sh -eu -c '
     nodes=$1 root=$2
     shift 2
-    # A copy of another node'"'"'s mounts would keep its disk alive after that node is gone.
+    # A copy of another node'"'"'s mounts would keep its disk, or its network, alive after that node is gone.
     awk -v nodes="$nodes/" -v root="$root" \
-        "index(\$2, nodes) == 1 && \$2 != root && index(\$2, root \"/\") != 1 {print \$2}" /proc/mounts |
+        "index(\$2, \"/run/netns/\") == 1 ||
+            index(\$2, nodes) == 1 && \$2 != root && index(\$2, root \"/\") != 1 {print \$2}" /proc/mounts |
         sort -r | while read -r point; do umount "$point"; done
     hierarchies=$(awk "\$3 == \"cgroup\" || \$3 == \"cgroup2\" {print \$2, \$3, \$4}" /proc/mounts)
     mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup

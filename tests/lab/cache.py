@@ -57,6 +57,11 @@ def remove_tree(path: Path) -> None:
         subprocess.run(["rm", "-rf", "--one-file-system", "--", path], check=True)
 
 
+def interrupted() -> bool:
+    """Tell whether the build that runs is to end early."""
+    return _interrupted.is_set()
+
+
 def command(
     argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> str:

@@ -9,10 +9,18 @@ for point in /sys/fs/cgroup/*/; do
     mount -o remount,rw,bind "$point"
 done
 mount --make-rshared /
-# No cable leads out of the node; the kubelet only wants an address and a default route.
-ip link add host0 type bridge
-ip addr add 10.99.0.2/24 dev host0
-ip link set host0 up
+if [ -n "${LAB_ADDRESS-}" ]; then
+    # host0 is a cable to the bridge of a cluster; the others' pods are behind their nodes.
+    ip addr add "$LAB_ADDRESS/24" dev host0
+    ip link set host0 up
+    echo "$LAB_ROUTES" | tr ';' '\n' | sed 's/^/route add /' | ip -batch -
+    unset LAB_ADDRESS LAB_ROUTES
+else
+    # No cable leads out of the node; the kubelet only wants an address and a default route.
+    ip link add host0 type bridge
+    ip addr add 10.99.0.2/24 dev host0
+    ip link set host0 up
+fi
 ip link set lo up
 ip route add default via 10.99.0.1
 # The kubelet asks a cloud who it is before it starts any pod; without an answer it waits 6 s for one.

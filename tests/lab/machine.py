@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from . import network
 from .cache import LabError, cache_dir, copy_tree, remove_tree
 
 HERE = Path(__file__).resolve().parent
@@ -96,7 +97,9 @@ class Machine:
         except FileNotFoundError:
             raise LabError(f"there is no node {self.name!r}") from None
 
-    def _recorded(self) -> dict[str, object]:
+    @property
+    def recorded(self) -> dict[str, object]:
+        """Return `state`, and an empty one of a machine that is not there."""
         try:
             return self.state
         except LabError:  # none, or its creation or removal was cut short
@@ -105,19 +108,28 @@ class Machine:
     def record(self, **changes: object) -> None:
         """Change the recorded state, atomically."""
         path = self.dir / "state.json"
-        state = {**self._recorded(), **changes}
+        state = {**self.recorded, **changes}
         temporary = path.with_suffix(".new")
         temporary.write_text(json.dumps(state))
         temporary.replace(path)
 
-    def make(self, layers: Sequence[Path], data: Mapping[str, Path | None], **state: object) -> None:
+    def make(
+        self,
+        layers: Sequence[Path],
+        data: Mapping[str, Path | None],
+        *,
+        upper: Path | None = None,
+        **state: object,
+    ) -> None:
         """Mount a root over read-only layers, ready to boot.
 
         Args:
             layers: folders, the uppermost first.
             data: folders of the root that are on the real disk, not in the overlay (Docker's overlay2 and
                 containerd's snapshotter do not sit on an overlayfs) → what they begin as a copy of.
-            state: what to record, at least the owner.
+            upper: what the writable layer begins as a copy of; then it also says who the machine is.
+            state: what to record, at least the owner. `hostname` is what the machine calls itself (else its
+                name), `network` the cluster network it is plugged into (else none), with `address` and `routes`.
         """
         making = nodes_dir() / f".{self.name}-{os.getpid()}"
         making.mkdir(parents=True)
@@ -127,8 +139,12 @@ class Machine:
         except OSError:
             remove_tree(making)
             raise LabError(f"there is a node {self.name!r} already") from None
-        for part in ("upper", "work", "root", "data"):
+        for part in ("work", "root", "data"):
             (self.dir / part).mkdir()
+        if upper is None:
+            (self.dir / "upper").mkdir()
+        else:
+            copy_tree(upper, self.dir / "upper")
         lower = ":".join(map(str, layers))
         options = f"lowerdir={lower},upperdir={self.dir}/upper,workdir={self.dir}/work"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.root], check=True)
@@ -140,21 +156,28 @@ class Machine:
                 copy_tree(seed, own)
             (self.root / place).mkdir(parents=True, exist_ok=True)
             subprocess.run(["mount", "--bind", own, self.root / place], check=True)
-        (self.root / "etc/machine-id").write_text(os.urandom(16).hex() + "\n")
-        (self.root / "etc/hostname").write_text(f"{self.name}\n")
-        (self.root / "etc/hosts").write_text(f"127.0.0.1 localhost\n10.99.0.2 {self.name}\n")
+        if upper is None:
+            (self.root / "etc/machine-id").write_text(os.urandom(16).hex() + "\n")
+            (self.root / "etc/hostname").write_text(f"{self.hostname}\n")
+            (self.root / "etc/hosts").write_text(f"127.0.0.1 localhost\n10.99.0.2 {self.hostname}\n")
 
     def destroy(self) -> None:
-        """Remove the machine and every trace of it: processes, cgroups, mounts, files."""
+        """Remove the machine and every trace of it: processes, cgroups, mounts, files, a network only it had."""
         self.power_cut()
         remove_tree(self.dir)
+        remove_unused_networks()
+
+    @property
+    def hostname(self) -> str:
+        """Return what the machine calls itself."""
+        return str(self.recorded.get("hostname", self.name))
 
     # --- power -----------------------------------------------------------------------------------
 
     @property
     def init(self) -> int | None:
         """Return the pid of the machine's PID 1 as the host sees it; None when the machine is off."""
-        state = self._recorded()
+        state = self.recorded
         supervisor, init = state.get("supervisor"), state.get("init")
         if not isinstance(supervisor, list) or not isinstance(init, list):
             return None
@@ -167,9 +190,21 @@ class Machine:
             raise LabError(f"node {self.name!r} is on already")
         if int(INOTIFY.read_text()) < INOTIFY_INSTANCES:
             INOTIFY.write_text(str(INOTIFY_INSTANCES))
+        argv: list[str | Path] = [
+            "sh",
+            HERE / "boot.sh",
+            self.root,
+            self.name,
+            nodes_dir(),
+            f"--hostname={self.hostname}",
+        ]
+        state = self.state
+        if isinstance(cluster := state.get("network"), str):
+            cable = [f"--setenv=LAB_{part.upper()}={state[part]}" for part in ("address", "routes")]
+            argv = network.inside(cluster, [*argv, f"--network-bridge={network.BRIDGE}", *cable])
         with (self.dir / "console.log").open("ab") as log:
             process = subprocess.Popen(
-                ["sh", HERE / "boot.sh", self.root, self.name, nodes_dir(), *options],
+                [*argv, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -177,7 +212,7 @@ class Machine:
                 cwd="/",
             )
         _booted[process.pid] = process
-        self.record(supervisor=[process.pid, start_time(process.pid)], init=None)
+        self.record(supervisor=[process.pid, start_time(process.pid)], init=None, booted=time.time())
 
         def systemd() -> bool:
             if process.poll() is not None:
@@ -204,7 +239,7 @@ class Machine:
         """Take the power away: every process dies at once, and no cgroup outlives the boot."""
         if (init := self.init) is not None:
             os.kill(init, signal.SIGKILL)  # the kernel kills the whole pid namespace with it
-        supervisor = self._recorded().get("supervisor")
+        supervisor = self.recorded.get("supervisor")
         if isinstance(supervisor, list) and start_time(supervisor[0]) == supervisor[1]:
             os.kill(supervisor[0], signal.SIGKILL)
         self._after_power()
@@ -234,15 +269,15 @@ class Machine:
                             os.kill(pid, signal.SIGKILL)
                 with contextlib.suppress(OSError):
                     directory.rmdir()
-            for process in [p for p in _booted.values() if p.poll() is not None]:
-                del _booted[process.pid]
+            for process in [p for p in list(_booted.values()) if p.poll() is not None]:
+                _booted.pop(process.pid, None)
             return not self._cgroups()
 
         until(f"processes and cgroups of node {self.name} to go", empty, 30, 0.05)
         propagate = Path("/run/systemd/nspawn/propagate") / self.name
         with contextlib.suppress(OSError):
             propagate.rmdir()
-        if self._recorded():
+        if self.recorded:
             self.record(supervisor=None, init=None)
 
     def _cgroups(self) -> list[Path]:
@@ -323,3 +358,12 @@ def machines() -> Iterator[Machine]:
     """Yield every machine that exists, on or off."""
     for path in sorted(nodes_dir().glob("[!.]*/")):
         yield Machine(path.name)
+
+
+def remove_unused_networks() -> list[str]:
+    """Remove the networks of clusters that no machine belongs to any more; return the clusters' names."""
+
+    def used() -> set[str]:
+        return {str(machine.recorded.get("network")) for machine in machines()}
+
+    return network.remove_unused(used)

@@ -13,10 +13,11 @@ from typing import Self
 
 from . import cache, recipes
 from .cache import LabError
+from .kubernetes import KUBELET
 from .machine import CGROUP, HERE, Machine, machines, nodes_dir, start_time, until
 from .packages import host_packages
 
-# The pods of files/common/etc/kubernetes/manifests.
+# The pods of files/standalone/etc/kubernetes/manifests.
 PODS = {"besteffort": ("main",), "burstable": ("app", "sidecar"), "guaranteed": ("main",)}
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 RUNTIME_CONFIG = {"docker": "/etc/docker/daemon.json", "containerd": "/etc/containerd/config.toml"}
@@ -112,13 +113,11 @@ class Node(Machine):
         node = cls(name or f"{flavour}-{secrets.token_hex(3)}")
         storage = recipes.STORAGE[flavour].path
         data = {folder: storage / folder for folder in recipes.storage_folders(flavour)}
-        layers = [recipes.libraries().path, recipes.KUBELET.path, recipes.ROOTFS.path]
+        layers = [recipes.libraries().path, KUBELET.path, recipes.ROOTFS.path]
         owner = None if keep else [os.getpid(), start_time(os.getpid())]
         try:
             node.make(layers, {**data, "var/lib/kubelet": None}, flavour=flavour, owner=owner)
-            recipes.install_files(flavour, node.root)
-            wants = node.root / "etc/systemd/system/multi-user.target.wants"
-            (wants / "kubelet.service").symlink_to("/etc/systemd/system/kubelet.service")
+            recipes.install_files(node.root, flavour, "standalone")
         except BaseException:
             if (node.dir / "state.json").exists():
                 node.destroy()
@@ -166,7 +165,7 @@ class Node(Machine):
         rows = [line.split() for line in self.run(script).stdout.splitlines()]
         return sorted(
             (
-                Container(pod.removesuffix(f"-{self.name}"), name, id_, int(pid))
+                Container(pod.removesuffix(f"-{self.hostname}"), name, id_, int(pid))
                 for pod, name, id_, pid in rows
             ),
             key=lambda container: (container.pod, container.name),

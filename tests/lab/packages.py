@@ -3,9 +3,11 @@
 
 import os
 import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from .cache import LabError, command, progress, tool
+from .cache import LabError, command, progress, remove_tree, tool
 
 SUITE = "bookworm"
 HOST_TOOLS = {  # command: Debian package
@@ -15,6 +17,7 @@ HOST_TOOLS = {  # command: Debian package
     "dpkg-source": "dpkg-dev",
     "gcc": "gcc libc6-dev",
     "nsenter": "util-linux",
+    "ip": "iproute2",
     "xz": "xz-utils",
 }
 
@@ -77,3 +80,34 @@ def apt_sources(folder: Path, types: str) -> list[Path]:
     if not written:
         raise LabError(f"the apt sources of this machine offer nothing of {SUITE}; add an entry for it")
     return written
+
+
+def apt_download(folder: Path, *, binary: Sequence[str] = (), source: Sequence[str] = ()) -> None:
+    """Download packages of the suite into FOLDER; the lists and caches of this machine stay as they are.
+
+    Args:
+        folder: is made; holds the .deb files of BINARY, and .dsc and archives of SOURCE.
+        binary: names of binary packages.
+        source: names of source packages.
+    """
+    apt = folder.with_name(f"{folder.name}.apt")
+    for part in ("lists/partial", "cache/archives/partial", "parts"):
+        (apt / part).mkdir(parents=True)
+    for types in ("deb-src", "deb"):
+        for path in apt_sources(apt / types, types):
+            shutil.copy(path, apt / "parts" / f"{types}-{path.name}")
+    options = {
+        "Dir::Etc::sourcelist": "/dev/null",
+        "Dir::Etc::sourceparts": apt / "parts",
+        "Dir::State::lists": apt / "lists",
+        "Dir::Cache": apt / "cache",
+        "APT::Sandbox::User": "root",
+    }
+    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    command(["apt-get", *flags, "update"])
+    folder.mkdir()
+    if source:
+        command(["apt-get", *flags, "--download-only", "source", *source], cwd=folder)
+    if binary:
+        command(["apt-get", *flags, "download", *binary], cwd=folder)
+    remove_tree(apt)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node is made from: Debian's packages, kubelet from Debian's source package, images, loaded storage."""
+"""What a node is made from: Debian's packages, cgmigrate's libraries, images, loaded storage."""
 
 import hashlib
 import io
@@ -14,14 +14,12 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
-from .cache import Artefact, LabError, cache_dir, command, copy_tree, progress, remove_tree
+from .cache import Artefact, LabError, command, copy_tree, remove_tree
+from .kubernetes import KUBELET, SOURCE
 from .machine import HERE, Machine, start_time
 from .packages import SUITE, apt_sources
 
 PYTHON = "3.11"  # of that suite
-KUBERNETES = "1.20.2"
-KUBERNETES_SOURCE = "kubernetes"
-REFLECT2 = "golang-github-modern-go-reflect2-dev"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "ca-certificates"),
     *("docker.io", "containerd", "runc", "containernetworking-plugins", "busybox-static"),
@@ -41,76 +39,6 @@ DOCKER_FILES = (
     "etc/default/docker",
     "etc/init.d/docker",
 )
-
-
-def _make_source(out: Path) -> None:
-    """Fetch and unpack the source of Kubernetes and the newer reflect2."""
-    apt = out / "apt"
-    (apt / "lists/partial").mkdir(parents=True)
-    (apt / "cache/archives/partial").mkdir(parents=True)
-    apt_sources(apt / "src", "deb-src")
-    shutil.copytree(apt / "src", apt / "parts")
-    for path in apt_sources(apt / "bin", "deb"):
-        shutil.copy(path, apt / "parts" / f"bin-{path.name}")
-    options = {
-        "Dir::Etc::sourcelist": "/dev/null",
-        "Dir::Etc::sourceparts": apt / "parts",
-        "Dir::State::lists": apt / "lists",
-        "Dir::Cache": apt / "cache",
-        "APT::Sandbox::User": "root",
-    }
-    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    command(["apt-get", *flags, "update"])
-    progress("source: fetching the source package of Kubernetes")
-    command(["apt-get", *flags, "--download-only", "source", KUBERNETES_SOURCE], cwd=apt)
-    command(["apt-get", *flags, "download", REFLECT2], cwd=apt)
-    (description,) = apt.glob("*.dsc")
-    if KUBERNETES not in description.name:
-        raise LabError(f"{SUITE} has {description.name}; this lab is made for Kubernetes {KUBERNETES}")
-    (out / "gopath/src/k8s.io").mkdir(parents=True)
-    command(["dpkg-source", "--no-check", "-x", description, out / "gopath/src/k8s.io/kubernetes"])
-    (package,) = apt.glob("*.deb")
-    command(["dpkg-deb", "-x", package, out / "reflect2"])
-    remove_tree(apt)
-
-
-SOURCE = Artefact("source", _make_source, made_from=(SUITE, KUBERNETES, KUBERNETES_SOURCE, REFLECT2))
-
-
-def _make_kubelet(out: Path) -> None:
-    """Compile kubelet; the folder is a layer of the node's root."""
-    gopath = SOURCE.path / "gopath"
-    tree = gopath / "src/k8s.io/kubernetes"
-    old = tree / "vendor/github.com/modern-go/reflect2"
-    new = SOURCE.path / "reflect2/usr/share/gocode/src/github.com/modern-go/reflect2"
-    # The vendored reflect2 1.0.1 crashes with Go >= 1.18 as soon as jsoniter meets a map.
-    replace = {str(path): "" for path in old.iterdir() if path.suffix in {".go", ".s"}}
-    replace |= {str(old / path.name): str(path) for path in new.iterdir() if path.suffix in {".go", ".s"}}
-    overlay = out / "overlay.json"
-    overlay.write_text(json.dumps({"Replace": replace}))
-    major, minor, _ = KUBERNETES.split(".")
-    stamps = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "archive"}
-    packages = ("client-go/pkg/version", "component-base/version")
-    stamp = [f"-X k8s.io/kubernetes/vendor/k8s.io/{p}.{k}={v}" for p in packages for k, v in stamps.items()]
-    environment = {
-        "PATH": "/usr/lib/go-1.19/bin:/usr/bin:/bin",
-        "HOME": "/root",
-        "GOPATH": str(gopath),
-        "GO111MODULE": "off",
-        "GOFLAGS": "",
-        "GOCACHE": str(cache_dir() / "gocache"),
-        "CGO_ENABLED": "0",
-    }
-    (out / "usr/bin").mkdir(parents=True)
-    flags = ["-overlay", str(overlay), "-trimpath", "-ldflags", " ".join(("-s", "-w", *stamp))]
-    progress(
-        "kubelet: compiling (the longest part: four to six minutes on two cores when it is the first time)"
-    )
-    command(["go", "build", *flags, "-o", out / "usr/bin/", "./cmd/kubelet"], cwd=tree, env=environment)
-    overlay.unlink()
-
-
-KUBELET = Artefact("kubelet", _make_kubelet, made_from=(KUBERNETES,), inputs=(SOURCE,))
 
 
 def _make_rootfs(out: Path) -> None:
@@ -267,10 +195,19 @@ def storage_folders(flavour: str) -> list[str]:
     return ["var/lib/containerd", *(["var/lib/docker"] if flavour == "docker" else [])]
 
 
-def install_files(flavour: str, root: Path) -> None:
-    """Put the files that make a root a node of this flavour in place; they are live, no artefact."""
-    for part in ("common", flavour):
+def install_files(root: Path, flavour: str, kind: str | None = None) -> None:
+    """Put files in place that make a root a node; they are live, no artefact.
+
+    Args:
+        root: the node's.
+        flavour: `docker` or `containerd`.
+        kind: `standalone`, or a folder like it; None for a runtime without a kubelet.
+    """
+    for part in ("common", flavour, *([kind] if kind else [])):
         shutil.copytree(HERE / "files" / part, root, dirs_exist_ok=True)
+    if kind:
+        wants = root / "etc/systemd/system/multi-user.target.wants"
+        (wants / "kubelet.service").symlink_to("/etc/systemd/system/kubelet.service")
     if flavour == "containerd":
         for path in DOCKER_FILES:  # such a node has no Docker
             (root / path).unlink(missing_ok=True)
@@ -285,7 +222,7 @@ def _storage(flavour: str) -> Artefact:
             folders = storage_folders(flavour)
             owner = [os.getpid(), start_time(os.getpid())]
             machine.make([ROOTFS.path], dict.fromkeys(folders), flavour=flavour, owner=owner)
-            install_files(flavour, machine.root)
+            install_files(machine.root, flavour)
             machine.boot(f"--bind-ro={IMAGES.path}:/mnt")
             for image in ("pause.tar", "bb.tar"):
                 if flavour == "docker":

@@ -223,5 +223,5 @@ def test_the_checkout_is_live_in_the_node_with_its_libraries(node: Node) -> None
 
 
 def test_the_manifests_are_the_pods_that_are_waited_for() -> None:
-    manifests = Path(__file__).with_name("files") / "common/etc/kubernetes/manifests"
+    manifests = Path(__file__).with_name("files") / "standalone/etc/kubernetes/manifests"
     assert {path.stem for path in manifests.iterdir()} == set(PODS)

@@ -13,11 +13,19 @@ from typing import Any, ClassVar
 
 import pytest
 
-from migrator.engine import MAX_ATTEMPTS, Engine, Interrupt, Progress
-from migrator.errors import ConflictError, DirtyError, HostError, InterruptedRunError, StepError
+from migrator.engine import MAX_ATTEMPTS, Engine, Interrupt, Progress, fail_back
+from migrator.errors import (
+    ConflictError,
+    DirtyError,
+    HostError,
+    InterruptedRunError,
+    LeftToDoError,
+    StepError,
+)
 from migrator.host import Host
 from migrator.journal import Journal, Run, Runs
-from migrator.plan import PlannedStep
+from migrator.kube import Kube, KubeControl
+from migrator.plan_steps import PlannedStep
 from migrator.records import Kind, Status
 from migrator.steps import Hands, Sight, Undo, Where
 from migrator.systemd import UnitControl
@@ -82,6 +90,10 @@ def make_run(tmp_path: Path) -> Run:
 def engine(run: Run, tmp_path: Path, *steps: Line, boot: str = "boot-1") -> Engine:
     host = Host(tmp_path)
     units = UnitControl(host)
+    journal = Journal(run, boot)
+
+    def no_facts() -> Any:
+        raise HostError("no facts")
 
     def no_runtime(kind: str, socket: str) -> Any:
         raise HostError(f"no {kind} at {socket}")
@@ -93,13 +105,20 @@ def engine(run: Run, tmp_path: Path, *steps: Line, boot: str = "boot-1") -> Engi
         runtime_reader=no_runtime,
         say=lambda _: None,
         check=Interrupt().check,
+        run=run.name,
+        begun=no_facts,
+        kube=lambda kubeconfig: Kube(host, kubeconfig),
         host=host,
         control=units,
         blob=run.blob,
         runtime_control=no_runtime,
+        kube_control=lambda kubeconfig: KubeControl(host, kubeconfig),
+        ask=lambda _question, _answers, default: default,
+        left=lambda command: journal.write(Kind.LEFT, command=command),
+        leftovers=lambda: journal.state.left,
     )
     planned = [(PlannedStep(id=step.name, kind=step.kind, why="", params={}), step) for step in steps]
-    return Engine(steps=planned, journal=Journal(run, boot), hands=hands, tell=told.append)
+    return Engine(steps=planned, journal=journal, hands=hands, tell=told.append)
 
 
 def step(name: str, cls: type[Line] = Line, **faults: BaseException) -> Line:
@@ -287,3 +306,70 @@ def test_every_kind_of_record_is_known_to_the_fold() -> None:
 
     for kind in Kind:
         fold([Record(number=1, time="", boot="", kind=kind, step="a", data={"undo": {}})])
+
+
+class Leaves(Line):
+    """A step that leaves a command to the operator, in the direction that it is told."""
+
+    kind: ClassVar[str] = "leaves"
+
+    def apply(self, hands: Hands) -> None:
+        super().apply(hands)
+        if "forward" in self.name:
+            hands.left(f"do {self.name}")
+
+    def revert(self, hands: Hands, undo: Undo) -> None:
+        super().revert(hands, undo)
+        if "back" in self.name:
+            hands.left(f"undo {self.name}")
+
+
+def test_a_run_that_leaves_a_command_is_committed_and_says_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+
+    with pytest.raises(LeftToDoError, match="do forward"):
+        engine(run, tmp_path, step("forward", Leaves), step("b")).forward()
+
+    assert (Status.COMMITTED, ["do forward"]) == (run.state().status, run.state().left)
+    assert ["forward", "b"] == lines(tmp_path)
+
+
+def test_what_was_left_on_the_way_forward_is_no_longer_left_on_the_way_back(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(LeftToDoError):
+        engine(run, tmp_path, step("forward", Leaves)).forward()
+
+    engine(run, tmp_path, step("forward", Leaves)).back("asked")
+
+    assert (Status.ROLLED_BACK, []) == (run.state().status, run.state().left)
+
+
+def test_a_failed_run_that_is_back_and_leaves_a_command_tells_both(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    failing = engine(run, tmp_path, step("back", Leaves), step("b", apply_before=StepError("no disk")))
+    with pytest.raises(StepError) as failed:
+        failing.forward()
+
+    with pytest.raises(LeftToDoError, match="(?s)no disk.*undo back"):
+        fail_back(failing, failed.value)
+
+    assert Status.ROLLED_BACK is run.state().status
+
+
+class DrainLine(Line):
+    """Stands for the drain on the way back: what fails there must stop the rollback before the outage."""
+
+    kind: ClassVar[str] = "drain"
+
+
+def test_a_rollback_stops_where_the_drain_is_held_and_goes_on_later(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    engine(run, tmp_path, step("a"), step("drain", DrainLine)).forward()
+    held = engine(run, tmp_path, step("a"), step("drain", DrainLine, revert_before=StepError("budget web")))
+
+    with pytest.raises(InterruptedRunError, match="budget web"):
+        held.back("asked")
+
+    assert ["a", "drain"] == lines(tmp_path)
+    engine(run, tmp_path, step("a"), step("drain", DrainLine)).back("asked")
+    assert (Status.ROLLED_BACK, []) == (run.state().status, lines(tmp_path))

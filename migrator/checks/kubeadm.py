@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of what kubeadm would do to the node later: it writes kubelet files from a ConfigMap of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from migrator.checks.base import (
+    CGROUPFS,
+    INFO,
+    SYSTEMD,
+    WARNING,
+    Check,
+    command,
+    kubelet_driver,
+    version,
+    where,
+)
+from migrator.checks.cluster import reached
+from migrator.checks.drivers import FLAG_KINDS, effect_of_difference
+from migrator.facts.model import Facts
+from migrator.findings import Finding
+
+FILE = "/var/lib/kubelet/config.yaml"
+"""Where kubeadm writes a kubelet's configuration, always."""
+
+_DEFAULT_IS_SYSTEMD = (1, 22)  # of kubeadm, in `upgrade` too: kubernetes#99471
+
+
+def config_map_differs(facts: Facts) -> Iterator[Finding]:
+    """Find a ConfigMap from which kubeadm would give this node another driver than the one it has, or will have."""
+    found = facts.cluster.config_map if facts.cluster and facts.cluster.reached else None
+    unreadable = any(unknown.subject == "cluster.config_map" for unknown in facts.unknowns)
+    has = kubelet_driver(facts)
+    if found is None or not found.present or unreadable or has not in (CGROUPFS, SYSTEMD):
+        return
+    gives = found.driver or _unstated(facts)
+    if gives == has == SYSTEMD:
+        return
+    stated = f"says {found.driver}" if found.driver else f"states no cgroupDriver, which makes {gives}"
+    name = f"the ConfigMap kube-system/{found.name} {stated}"
+    agrees = gives == SYSTEMD
+    inert = _inert(facts)
+    if agrees:
+        summary = f"{name}: this node, on {has}, agrees with it once it is switched"
+    elif has == SYSTEMD:
+        summary = f"{name}, this node is on systemd: kubeadm would take it back"
+    else:
+        summary = f"{name}: after the switch this node differs from it, and kubeadm would take it back"
+    yield Finding(
+        id="config-map-differs",
+        severity=INFO if agrees or inert else WARNING,
+        subject=f"configmap/{found.name}",
+        summary=summary,
+        detail=_what_kubeadm_does(facts, found.driver, gives, inert),
+        remediation="" if agrees else "cgmigrate cluster plan -o FILE",
+        reference="F18",
+    )
+
+
+def _unstated(facts: Facts) -> str:
+    """Return what becomes of a ConfigMap without cgroupDriver; kubeadm is taken to be as old as the kubelet."""
+    release = version(facts.kubelet.version)
+    return SYSTEMD if release is not None and release >= _DEFAULT_IS_SYSTEMD else CGROUPFS
+
+
+def _inert(facts: Facts) -> str:
+    """Return why what kubeadm writes decides nothing on this node; empty where it decides."""
+    decided = facts.kubelet.driver.decided_by
+    if facts.kubelet.decides == "runtime":
+        return "this kubelet takes its driver from the runtime (F09)"
+    if decided is not None and decided.kind in FLAG_KINDS | {"config-drop-in"}:
+        return f"{where(decided)} wins over it (F17)"
+    if facts.kubelet.config_file and facts.kubelet.config_file != FILE:
+        return f"this kubelet reads {facts.kubelet.config_file}"
+    return ""
+
+
+def _what_kubeadm_does(facts: Facts, stated: str, gives: str, inert: str) -> str:
+    if stated:
+        writes = f"`cgroupDriver: {stated}`"
+    elif gives == SYSTEMD:
+        writes = "`cgroupDriver: systemd`, kubeadm's default since 1.22,"
+    else:
+        writes = "no cgroupDriver, so that the kubelet's default, cgroupfs, holds,"
+    if inert:
+        then = f"Here that decides nothing: {inert}."
+    else:
+        reference, effect = effect_of_difference(facts, gives)
+        before = "" if kubelet_driver(facts) == SYSTEMD or gives != SYSTEMD else "before the switch "
+        then = f"When the kubelet starts again {before}after that: {effect} ({reference})."
+    return (
+        f"The next `kubeadm upgrade node` here writes {writes} to {FILE}. {then} "
+        f"A node that joins by `kubeadm join` gets {gives} whatever its runtime uses."
+    )
+
+
+def config_map_missing(facts: Facts) -> Iterator[Finding]:
+    """Find a kubeadm cluster without the ConfigMap that its kubeadm reads."""
+    cluster = reached(facts)
+    if cluster and cluster.config_map and not cluster.config_map.present:
+        name = cluster.config_map.name
+        yield Finding(
+            id="config-map-missing",
+            severity=WARNING if facts.node.distribution == "kubeadm" else INFO,
+            subject=f"configmap/{name}",
+            summary=f"there is no ConfigMap kube-system/{name}, from which this cluster's kubeadm writes kubelet files",
+            detail="`kubeadm upgrade node` and `kubeadm join` fail without it; it is called kubelet-config from 1.24 on, "
+            "kubelet-config-1.X before.",
+            remediation=command("kubectl", "get", "configmaps", "-n", "kube-system"),
+            reference="F20",
+        )
+
+
+CHECKS = (
+    Check(
+        "config-map-differs",
+        (WARNING, INFO),
+        ("F18",),
+        "kubeadm would give the node another driver than the one it has, or will have.",
+        config_map_differs,
+    ),
+    Check(
+        "config-map-missing",
+        (WARNING, INFO),
+        ("F20",),
+        "The ConfigMap from which kubeadm writes kubelet files is not there.",
+        config_map_missing,
+    ),
+)

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole runs on a real kubeadm cluster: workers under traffic, the control plane, and the ConfigMap between them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from .cluster import Cluster
+from .conftest import MakeCluster
+from .cycle import PLAN, assert_no_guard, cgmigrate, document, files
+from .machine import until
+from .node import KUBELET_CONFIG, Node
+from .traffic import traffic
+
+ADMIN = "/root/admin.conf"
+ETCD = (
+    "docker exec $(docker ps -q --filter label=io.kubernetes.container.name=etcd) etcdctl"
+    " --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt"
+    " --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key"
+)
+
+
+def node_of(cluster: Cluster, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = cluster.get("node", name)
+    return found
+
+
+def is_schedulable(cluster: Cluster, name: str) -> bool:
+    return not node_of(cluster, name)["spec"].get("unschedulable", False)
+
+
+def marks(cluster: Cluster) -> list[str]:
+    return [
+        mark
+        for node in cluster.get("nodes")["items"]
+        if (mark := node["metadata"].get("annotations", {}).get("cgmigrate/run"))
+    ]
+
+
+def places(node: Node) -> set[str]:
+    """Return the top of every cgroup that a container of the node lives in, in all hierarchies."""
+    return {path.split("/")[1] for paths in node.cgroups().values() for path in paths}
+
+
+def pod_slice(pod: dict[str, Any]) -> str:
+    """Return the slice that the systemd driver gives a pod of the API."""
+    uid = pod["metadata"].get("annotations", {}).get("kubernetes.io/config.hash", pod["metadata"]["uid"])
+    qos = {"Guaranteed": "", "Burstable": "burstable", "BestEffort": "besteffort"}[pod["status"]["qosClass"]]
+    parent = f"/kubepods-{qos}.slice" if qos else ""
+    name = f"kubepods-{qos}-pod" if qos else "kubepods-pod"
+    return f"/kubepods.slice{parent}/{name}{uid.replace('-', '_')}.slice"
+
+
+def pods_on(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+    found = cluster.get("pods", "-A", "--field-selector", f"spec.nodeName={name}")["items"]
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+def assert_all_at_their_place(cluster: Cluster, name: str) -> None:
+    """Every pod that the API binds to the node is in the very slice that its uid and QoS class give."""
+    node = cluster.nodes[name]
+    memory = set(node.cgroups()["memory"])
+    wanted = {
+        f"{pod['metadata']['namespace']}/{pod['metadata']['name']}": pod_slice(pod)
+        for pod in pods_on(cluster, name)
+    }
+    assert {} == {pod: place for pod, place in wanted.items() if place not in memory}
+    assert {"kubepods.slice"} == places(node)
+
+
+def kept(cluster: Cluster, name: str) -> set[str]:
+    """Return the uids of the DaemonSets' pods of a node: they keep them through everything."""
+    return {
+        pod["metadata"]["uid"]
+        for pod in pods_on(cluster, name)
+        if pod["metadata"].get("ownerReferences", [{}])[0].get("kind") == "DaemonSet"
+    }
+
+
+def plan(cluster: Cluster, name: str, *options: str, admin: bool = True) -> None:
+    if admin and name != "cp1":
+        cluster.give_admin(name, ADMIN)
+        options = ("--kubeconfig", ADMIN, *options)
+    cgmigrate(cluster.nodes[name], "plan", "-o", PLAN, *options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["w1", "w2"])
+def test_a_worker_is_switched_and_taken_back_while_a_service_is_called(
+    make_cluster: MakeCluster, name: str
+) -> None:
+    """No request to the Service is lost, and its budget holds at every moment, forward and back."""
+    cluster = make_cluster()
+    node = cluster.nodes[name]
+    before, own = files(node), kept(cluster, name)
+    assert own
+    plan(cluster, name)
+    with traffic(cluster) as seen:
+        done = cgmigrate(node, "apply", PLAN, "--yes")
+    assert "evicted" in done.stderr
+    assert ({"200"}, True) == (set(seen.answers), seen.requests > 100), seen.answers
+    assert min(seen.ready) >= 2, seen.ready
+    assert is_schedulable(cluster, name)
+    assert [] == marks(cluster)
+    assert own == kept(cluster, name)
+    cluster.wait()
+    assert_all_at_their_place(cluster, name)
+    assert_no_guard(node)
+    assert document(node, "verify", "--format", "json")["ok"]
+
+    with traffic(cluster) as seen:
+        done = cgmigrate(node, "rollback", "--yes")
+    assert ({"200"}, True) == (set(seen.answers), seen.requests > 100), seen.answers
+    assert min(seen.ready) >= 2, seen.ready
+    assert before == files(node)
+    assert is_schedulable(cluster, name)
+    assert [] == marks(cluster)
+    cluster.wait()
+    assert own == kept(cluster, name)
+    assert {"kubepods"} == places(node)
+
+
+@pytest.mark.slow
+def test_the_control_plane_is_switched_and_taken_back(make_cluster: MakeCluster) -> None:
+    """Its own API server goes away in the middle; a key in etcd and an object are there afterwards, both times."""
+    cluster = make_cluster()
+    node = cluster.nodes["cp1"]
+    before, own = files(node), kept(cluster, "cp1")
+    cluster.kubectl("create", "configmap", "survivor", "--from-literal=key=value")
+    node.run(f"{ETCD} put survivor value")
+    audit = document(node, "audit")
+    assert {"control-plane"} <= {finding["id"] for finding in audit["findings"]}
+    plan(cluster, "cp1")
+
+    def holds() -> None:
+        assert "value" == cluster.get("configmap", "survivor")["data"]["key"]
+        assert "survivor\nvalue\n" == node.run(f"{ETCD} get survivor").stdout
+        assert is_schedulable(cluster, "cp1")
+        assert [] == marks(cluster)
+        assert own == kept(cluster, "cp1")
+
+    done = cgmigrate(node, "apply", PLAN, "--yes")
+    assert "cp1 is uncordoned" in done.stderr
+    holds()
+    cluster.wait()
+    assert_all_at_their_place(cluster, "cp1")
+
+    cgmigrate(node, "rollback", "--yes")
+    holds()
+    assert before == files(node)
+    cluster.wait()
+    assert {"kubepods"} == places(node)
+
+
+@pytest.mark.slow
+def test_an_api_server_that_goes_away_in_the_middle_leaves_a_settled_node_and_commands(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    node, cp1 = cluster.nodes["w1"], cluster.nodes["cp1"]
+    plan(cluster, "w1", "--api-timeout", "10")
+    with node.popen(["cgmigrate", "apply", PLAN, "--yes"]) as run:
+        until(
+            "the kubelet to be stopped",
+            lambda: (
+                "kubelet"
+                in node.run("ls /run/cgmigrate/allow; systemctl is-active kubelet", check=False).stdout
+                and node.run(["systemctl", "is-active", "kubelet"], check=False).stdout != "active\n"
+            ),
+            120,
+            0.1,
+        )
+        cp1.run(
+            "mv /etc/kubernetes/manifests/kube-apiserver.yaml /root/; systemctl stop kubelet; docker kill $(docker ps -q --filter label=io.kubernetes.container.name=kube-apiserver)"
+        )
+        _, said = run.communicate(timeout=300)
+    assert 6 == run.returncode, said
+    commands = re.findall(r"^ +(kubectl .*)$", said, re.MULTILINE)
+    assert any("uncordon w1" in command for command in commands), said
+    [entry] = json.loads(cgmigrate(node, "status", "--format", "json").stdout)
+    assert ("committed", True, commands) == (entry["status"], entry["settled"], entry["left"])
+    assert_no_guard(node)
+
+    cp1.run("mv /root/kube-apiserver.yaml /etc/kubernetes/manifests/; systemctl start kubelet")
+    cluster.wait_api()
+    assert not is_schedulable(cluster, "w1")
+    for command in commands:
+        until(command, lambda command=command: node.run(command, check=False).returncode == 0, 120, 1)
+    assert is_schedulable(cluster, "w1")
+    assert [] == marks(cluster)
+    cluster.wait()
+    assert_all_at_their_place(cluster, "w1")
+
+
+@pytest.mark.slow
+def test_a_mixed_cluster_is_told_what_kubeadm_will_do_and_kubeadm_does_it(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    w1, cp1 = cluster.nodes["w1"], cluster.nodes["cp1"]
+    before = cluster.get("configmap", "kubelet-config-1.20", "-n", "kube-system")["data"]["kubelet"]
+    plan(cluster, "w1")
+    cgmigrate(w1, "apply", PLAN, "--yes")
+
+    def told(node: Node, *options: str) -> str:
+        audit = document(node, "audit", *options)
+        return " ".join(
+            f"{finding['summary']} {finding['detail']}"
+            for finding in audit["findings"]
+            if finding["id"] == "config-map-differs"
+        )
+
+    said = told(w1, "--kubeconfig", ADMIN)
+    assert "cgroupfs" in said
+    assert KUBELET_CONFIG in said
+    ours = w1.read(KUBELET_CONFIG)
+    w1.run(["kubeadm", "upgrade", "node", "phase", "kubelet-config"])
+    assert "cgroupDriver: cgroupfs" in w1.read(KUBELET_CONFIG)
+    w1.write(KUBELET_CONFIG, ours)
+
+    shown = cgmigrate(cp1, "cluster", "plan", "-o", "/root/cluster.json").stdout
+    assert re.search(r"^-\s*cgroupDriver: cgroupfs$", shown, re.MULTILINE)
+    assert re.search(r"w1: runs with systemd; the next .kubeadm upgrade node. there writes cgroupfs", shown)
+    assert re.search(r"cp1: runs with cgroupfs; .kubeadm upgrade node. changes nothing", shown)
+    cgmigrate(cp1, "cluster", "apply", "/root/cluster.json", "--yes")
+    after = cluster.get("configmap", "kubelet-config-1.20", "-n", "kube-system")["data"]["kubelet"]
+    assert before.replace("cgroupDriver: cgroupfs", "cgroupDriver: systemd") == after
+    assert "" == told(w1, "--kubeconfig", ADMIN)
+    assert "systemd" in told(cp1)
+    w1.run(["kubeadm", "upgrade", "node", "phase", "kubelet-config"])
+    assert "cgroupDriver: systemd" in w1.read(KUBELET_CONFIG)
+    theirs = cp1.read(KUBELET_CONFIG)
+    cp1.run(["kubeadm", "upgrade", "node", "phase", "kubelet-config"])
+    assert "cgroupDriver: systemd" in cp1.read(KUBELET_CONFIG)
+    cp1.write(KUBELET_CONFIG, theirs)
+
+    assert "nothing to do" in cgmigrate(cp1, "cluster", "plan").stdout
+    cgmigrate(cp1, "rollback", "--yes")
+    assert before == cluster.get("configmap", "kubelet-config-1.20", "-n", "kube-system")["data"]["kubelet"]
