@@ -12,7 +12,13 @@ POD_NAMESPACE = "io.kubernetes.pod.namespace"
 CONTAINER_NAME = "io.kubernetes.container.name"
 RESTART_COUNT = "io.kubernetes.container.restartCount"
 CONFIG_SOURCE = "kubernetes.io/config.source"
+GRACE = "io.kubernetes.pod.terminationGracePeriod"
 """Labels and annotations that the kubelet gives to everything it makes."""
+
+API_SERVER = "kube-apiserver"
+API_SERVER_GRACE = 10
+"""Seconds. It stops listening at once and then waits for its watches, which do not end by themselves: all the rest of its
+pod's 30 s is outage. Ten are what dockerd gives it at its own stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,12 @@ class RuntimeContainer:
     def static(self) -> bool:
         """Whether a sandbox's pod comes from a file or URL of the kubelet's own, so that its uid is a config hash."""
         return self.annotations.get(CONFIG_SOURCE, "api") != "api"
+
+
+def grace(container: RuntimeContainer, most: int) -> int:
+    """Return how many seconds a container gets to stop: what its pod asks for, up to `most`."""
+    asked = number(container.annotations.get(GRACE)) or most
+    return min(asked, most, API_SERVER_GRACE if container.name == API_SERVER else most)
 
 
 def positive(value: object) -> int | None:

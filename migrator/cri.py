@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from migrator.containers import POD_NAME, POD_NAMESPACE, POD_UID, RuntimeContainer, positive
+from migrator.containers import POD_NAME, POD_NAMESPACE, POD_UID, RuntimeContainer, grace, positive
 from migrator.cri_messages import messages
 from migrator.errors import HostError
 
@@ -221,10 +221,12 @@ class CriControl(Cri):
         """
         sandboxes = [{"pod_sandbox_id": each.id} for each in self._call("ListPodSandbox").items]
         containers = self._call("ListContainers").containers
-        running = [each.id for each in containers if _CONTAINER_STATES.get(each.state) == "running"]
+        running = [each for each in containers if _CONTAINER_STATES.get(each.state) == "running"]
         if running:
             progress(f"stopping {len(running)} containers")
-            stops = [{"container_id": each, "timeout": grace_seconds} for each in running]
+            stops = [
+                {"container_id": each.id, "timeout": grace(_container(each, {}), grace_seconds)} for each in running
+            ]
             self._each("StopContainer", stops, _CALL + grace_seconds)
         if sandboxes:
             progress(f"removing {len(sandboxes)} sandboxes")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from migrator.containers import (
     CONTAINER_NAME,
@@ -16,6 +17,7 @@ from migrator.containers import (
     POD_UID,
     RESTART_COUNT,
     RuntimeContainer,
+    grace,
     number,
     positive,
 )
@@ -136,7 +138,7 @@ class DockerControl(Docker):
         if everything:
             progress(f"removing {_count(len(containers), 'container')}, {_count(len(sandboxes), 'sandbox')}")
         self._stop(
-            [each.id for each in containers if each.state not in ("exited", "created", "dead")], grace_seconds
+            [each for each in containers if each.state not in ("exited", "created", "dead")], grace_seconds
         )
         # A sandbox has nothing to say goodbye to, and each call counts here: the node is out of service.
         for ids in _chunks([each.id for each in (*containers, *sandboxes)]):
@@ -149,16 +151,26 @@ class DockerControl(Docker):
             )
         return len(everything)
 
-    def _stop(self, ids: Sequence[str], grace_seconds: int) -> None:
-        for some in _chunks(ids):
-            self._docker(
-                "stop",
-                "-t",  # --time was renamed --timeout in Docker 28
-                str(grace_seconds),
-                *some,
-                timeout=_CALL + grace_seconds + len(some),
-                gone_is_fine=True,
-            )
+    def _stop(self, containers: Sequence[RuntimeContainer], most: int) -> None:
+        """Stop containers, all at once, each with its own grace."""
+        by_grace: dict[int, list[str]] = {}
+        for each in containers:
+            by_grace.setdefault(grace(each, most), []).append(each.id)
+        calls = [(seconds, some) for seconds, ids in by_grace.items() for some in _chunks(ids)]
+        with ThreadPoolExecutor(max(len(calls), 1)) as beside:
+            for done in [
+                beside.submit(
+                    self._docker,
+                    "stop",
+                    "-t",  # --time was renamed --timeout in Docker 28
+                    str(seconds),
+                    *some,
+                    timeout=_CALL + seconds + len(some),
+                    gone_is_fine=True,
+                )
+                for seconds, some in calls
+            ]:
+                done.result()
 
 
 def _container(raw: dict[str, object]) -> RuntimeContainer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -51,18 +51,14 @@ class Draining:
             KubeError: kubectl cannot be started.
         """
         deadline = time.monotonic() + self._options.timeout_seconds + _BEYOND
+        refused: tuple[str, DrainEvent] | None = None
         with Lines(argv) as lines:
-            while lines.code is None and time.monotonic() < deadline:
+            while not refused and lines.code is None and time.monotonic() < deadline:
                 check()
-                for line in lines.read(_TICK):
-                    event = self._event(line)
-                    if event is None:
-                        continue
-                    tell(event)
-                    answer = decide(event) if self._wants_answer(event) else "wait"
-                    if answer != "wait":
-                        raise self._decided(answer, event)
+                refused = self._hear(lines.read(_TICK), tell, decide)
             code = lines.code
+        if refused:
+            raise self._decided(*refused)
         if code is None or (code and any(_TOO_LATE in line for line in self._last)):
             raise self._too_late()
         if code:
@@ -70,6 +66,20 @@ class Draining:
                 f"`kubectl drain {self._node}` with {self._kube.kubeconfig} failed: {_errors(self._last)}",
                 hint=f"kubectl get pods -A --field-selector spec.nodeName={self._node}",
             )
+
+    def _hear(
+        self, lines: Iterable[str], tell: Callable[[DrainEvent], None], decide: Callable[[DrainEvent], str]
+    ) -> tuple[str, DrainEvent] | None:
+        """Tell what the lines say; return an answer that ends the drain, and to what it was given."""
+        for line in lines:
+            event = self._event(line)
+            if event is None:
+                continue
+            tell(event)
+            answer = decide(event) if self._wants_answer(event) else "wait"
+            if answer != "wait":
+                return answer, event
+        return None
 
     def _event(self, line: str) -> DrainEvent | None:
         """Return what a line tells, with the namespace that an earlier line gave where it can be only one."""
@@ -151,5 +161,6 @@ def _look_at_budgets(*pods: Pod) -> str:
 
 def _errors(lines: Sequence[str]) -> str:
     """Return the errors among the last lines of a drain, or simply the last lines."""
-    errors = [line for line in lines if line.startswith("error") and "command..." not in line]
-    return said(errors or lines)
+    plain = [line for line in lines if "command..." not in line]
+    errors = [line for line in plain if line.startswith(("error", "Error", "cannot ", "Unable"))]
+    return said(errors or plain)

@@ -29,6 +29,7 @@ _GRACE = 3.0  # seconds that a terminated kubectl gets
 _MAX_LINE = 65536
 _MAX_SAID = 500
 _KLOG = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d|Warning: ")
+_ERROR = re.compile(r"[Ee]rror\b|Unable to connect|The connection to the server|cannot ")
 _OWN_OPTIONS = ("--kubeconfig=", "--request-timeout=", "--output=", "--filename=", "--validate=")
 
 Kind = Literal[
@@ -50,6 +51,8 @@ _KINDS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
             r"invalid configuration",
             r"no configuration has been provided",
             r"context .*does not exist",
+            r"Error in configuration",
+            r"cannot locate context",
             r"current-context",
             r"server localhost:8080",  # what kubectl tries when a kubeconfig names no server
             r"unable to (?:read|load) ",
@@ -218,12 +221,13 @@ def kind_of(text: str) -> Kind:
 
 
 def said(lines: Iterable[str]) -> str:
-    """Return the end of what kubectl said as one line, without its debugging and with secrets masked."""
+    """Return the end of what kubectl said as one line, without debugging and advice, and with secrets masked."""
     from migrator.configs.secrets import mask_secrets  # noqa: PLC0415 late: most runs of kubectl succeed
 
     told = [line.strip() for line in lines if line.strip()]
     plain = [line for line in told if not _KLOG.match(line)] or told
-    return mask_secrets(" ".join(plain[-3:]))[:_MAX_SAID] or "nothing"
+    errors = [line for line in plain if _ERROR.match(line)] or plain
+    return mask_secrets(" ".join(errors[-3:]))[:_MAX_SAID] or "nothing"
 
 
 def shown(argv: Sequence[str]) -> str:

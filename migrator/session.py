@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from migrator.audit import Audit, audit
 from migrator.engine import Engine, Interrupt, Progress
-from migrator.errors import BlockedError, ConflictError, HostError, UsageError
+from migrator.errors import BlockedError, CgmigrateError, ConflictError, HostError, UsageError
 from migrator.facts.cluster import Ask
 from migrator.facts.gather import gather
 from migrator.facts.model import Facts
@@ -214,6 +214,8 @@ def engine_of(
     )
     if host.live:
         _load_early()
+        with contextlib.suppress(CgmigrateError):  # the step that needs it tells what is wrong
+            begun()
     steps = [(planned, KINDS[planned.kind](planned.params)) for planned in planned_steps(document)]
     try:
         yield Engine(steps=steps, journal=journal, hands=hands, tell=tell)

@@ -89,7 +89,7 @@ def api_node_mismatch(facts: Facts) -> Iterator[Finding]:
         subject=f"node/{cluster.node_name}",
         summary=summary,
         detail=f"{detail} Cordon and drain would hit the wrong node, or nothing.",
-        remediation="name the Node of this machine: --node-name NAME; or give the kubeconfig of its cluster: "
+        remediation="name the Node of this machine: --node NAME; or give the kubeconfig of its cluster: "
         "--kubeconfig FILE",
     )
 
@@ -149,7 +149,7 @@ def drain_local_data(facts: Facts) -> Iterator[Finding]:
             id="drain-local-data",
             severity=WARNING,
             subject=_label(local[0]),
-            summary=f"{plural(len(local), 'pod')} would lose what they keep in emptyDir volumes: {_reasons(local)}",
+            summary=f"{plural(len(local), 'pod')} would lose the data in emptyDir volumes: {_reasons(local)}",
             detail="A drain refuses to begin while they are here, unless it is told to delete it.",
             remediation=f"save what matters, or plan with {DELETE_DATA}",
             reference="F35",
@@ -195,8 +195,12 @@ def etcd_quorum(facts: Facts) -> Iterator[Finding]:
 
 def etcd_unhealthy(facts: Facts) -> Iterator[Finding]:
     """Find an etcd that the API server calls unhealthy, before a node of the control plane."""
-    cluster = reached(facts)
-    if cluster and cluster.node and cluster.node.control_plane and cluster.etcd_healthy is False:
+    cluster = facts.cluster
+    if cluster is None or cluster.etcd_healthy is not False or is_switched(facts):
+        return
+    # An API server without its etcd tells nothing of the Node; then the static pods here do.
+    by_label = cluster.node is not None and cluster.node.control_plane
+    if by_label or any(each.static and each.name.startswith("kube-apiserver") for each in facts.pods):
         yield Finding(
             id="etcd-unhealthy",
             severity=BLOCKER,

@@ -61,7 +61,9 @@ def stale_target_tree(facts: Facts) -> Iterator[Finding]:
         + _where(trees)
         + (f" Units: {', '.join(units)}." if units else ""),
         # v1 controller directories outlive the units, hence the second half: lab, 6.5.
-        remediation="systemctl stop 'kubepods*.slice'" + (f"; {_rmdir(trees)}" if trees else ""),
+        remediation=_emptied(facts, populated)
+        + "systemctl stop 'kubepods*.slice'"
+        + (f"; {_rmdir(trees)}" if trees else ""),
         reference="F22",
     )
 
@@ -79,7 +81,7 @@ def old_tree_left(facts: Facts) -> Iterator[Finding]:
         summary="the old tree of cgroupfs is still there beside kubepods.slice"
         + (f", with processes in {plural(populated, 'directory')}" if populated else ", empty"),
         detail="The kubelet never looks at it again, and it keeps its share of the CPU. " + _where(trees),
-        remediation=_rmdir(trees),
+        remediation=_emptied(facts, populated) + _rmdir(trees),
         reference="F30" if populated else "F26",
     )
 
@@ -142,6 +144,18 @@ def _where(trees: list[Tree]) -> str:
         f"{each.mount}{each.path}: {plural(each.directories, 'directory')}, {each.populated} with processes"
         for each in trees
     ) + ("." if trees else "")
+
+
+def _emptied(facts: Facts, populated: int) -> str:
+    """Return the beginning of a command: what lives in a tree goes first, for rmdir refuses, and systemd would kill it.
+
+    The kubelet makes the pods anew, in the tree of the driver it uses.
+    """
+    if not populated:
+        return ""
+    if facts.runtime.kind == "docker":
+        return "docker rm -f $(docker ps -aq --filter label=io.kubernetes.pod.uid) && "
+    return "crictl rmp -fa && "
 
 
 def _rmdir(trees: list[Tree]) -> str:

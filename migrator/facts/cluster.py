@@ -46,6 +46,8 @@ class Ask:
     node_name: str = ""
     timeout: float = 10
     """Seconds for each request."""
+    program: str | None = None
+    """kubectl; None: where it usually is."""
 
 
 def is_asked(kubelet: Kubelet, node: Node, ask: Ask) -> bool:
@@ -59,16 +61,21 @@ def gather_cluster(look: Look, kubelet: Kubelet, node: Node, ask: Ask) -> Cluste
         return None
     path, origin = kubeconfig_of(look, kubelet, ask)
     blank = Cluster(kubeconfig=path, origin=origin, node_name=node_name(kubelet, node, ask))
-    kube = Kube(look.reader, path, ask.timeout)
+    kube = Kube(look.reader, path, ask.timeout, ask.program)
+    asker = _Asker(look, kube)
     try:
         blank = replace(blank, kubectl=kube.client_version)
         blank = replace(blank, server=kube.server())
-        return _gather(look, kube, kubelet, replace(blank, version=kube.server_version()))
+        blank = replace(blank, version=kube.server_version())
+        # Before the rest, which an API server without its etcd answers with silence.
+        blank = replace(blank, etcd_healthy=asker.etcd_healthy())
+        return _gather(asker, look, kubelet, blank)
     except KubeError as error:
         reason = error.message
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         reason = f"{blank.server or path} gave an answer of unknown form ({error!r})"
-    return replace(blank, reason=" ".join(reason.split()))
+    etcd = "its etcd is not healthy: " if blank.etcd_healthy is False else ""
+    return replace(blank, reason=etcd + " ".join(reason.split()))
 
 
 def kubeconfig_of(look: Look, kubelet: Kubelet, ask: Ask) -> tuple[str, str]:
@@ -91,6 +98,7 @@ def look_at_pods(kube: Kube, name: str) -> Cluster:
     Raises:
         KubeError: the API server did not say.
     """
+    version = kube.server_version()  # first: an API server that hangs costs one request's time
     pods = items_of(kube.get("pods", "--all-namespaces", f"--field-selector=spec.nodeName={name}"))
     known = True
     raw: Sequence[Json] = ()
@@ -109,7 +117,7 @@ def look_at_pods(kube: Kube, name: str) -> Cluster:
     return Cluster(
         reached=True,
         node_name=name,
-        version=kube.server_version(),
+        version=version,
         pods=found,
         budgets=tuple(
             sorted(
@@ -132,24 +140,25 @@ def _daemon_sets(kube: Kube) -> frozenset[tuple[str, str]] | None:
     return frozenset((meta_of(each)["namespace"], meta_of(each)["name"]) for each in found)
 
 
-def _gather(look: Look, kube: Kube, kubelet: Kubelet, blank: Cluster) -> Cluster:
+def _gather(asker: _Asker, look: Look, kubelet: Kubelet, blank: Cluster) -> Cluster:
     """Return everything that can be asked.
 
     Raises:
         KubeError: the API server went away meanwhile.
     """
-    asker = _Asker(look, kube)
     name = blank.node_name
     own = asker.one("node", "node", name)
     node = to_node(own) if own else None
     pods: Cluster | None = None
     try:
-        pods = look_at_pods(kube, name)
+        pods = look_at_pods(asker.kube, name)
     except KubeError as error:
+        if error.kind != "forbidden":
+            raise  # nobody may take it for a node without pods
         asker.failed("pods", error)
     config_map, map_rights = _config_map(asker, look, kubelet)
     rights = _drain_rights(name, pods.pods if pods else ())
-    lacking = asker.missing((*rights, *map_rights)) or ()
+    lacking = asker.missing((*rights, *map_rights))
     of_map = [each for each in lacking if "configmaps" in each]
     refused = [text for subject, text in _SHOWN_BY_A_LOOK.items() if subject in asker.forbidden]
     masters = {each.name: each for label in CONTROL_PLANE for each in asker.nodes(label)}
@@ -160,7 +169,7 @@ def _gather(look: Look, kube: Kube, kubelet: Kubelet, blank: Cluster) -> Cluster
         if is_mirror(pod)
     ]
     if is_master:
-        asker.admit_forbidden("control_plane", "etcd")
+        asker.admit_forbidden("control_plane", "etcd", "etcd_healthy")
     return replace(
         blank,
         reached=True,
@@ -176,7 +185,6 @@ def _gather(look: Look, kube: Kube, kubelet: Kubelet, blank: Cluster) -> Cluster
             sorted(str(spec_of(pod).get("nodeName", "")) for pod in etcd if not is_ready(pod))
         ),
         etcd_members=len(etcd),
-        etcd_healthy=asker.etcd_healthy() if is_master else None,
         config_map=config_map,
     )
 
@@ -236,10 +244,9 @@ class _Asker:
         try:
             return self.kube.raw("/readyz/etcd").strip() == "ok"
         except KubeError as error:
-            if "etcd" in error.message.partition("/readyz/etcd")[2]:
+            if "(InternalError)" in error.message:  # how kubectl calls any 500, which is this check's no
                 return False
             self.failed("etcd_healthy", error)
-            self.admit_forbidden("etcd_healthy")
             return None
 
     def failed(self, subject: str, error: KubeError) -> None:

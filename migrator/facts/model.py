@@ -347,7 +347,7 @@ class KubeletConfigMap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """What the API server says about this node; `reached` False: why not is in `reason`, and all else is empty."""
+    """What the API server says about this node; `reached` False: why not is in `reason`, and most else is empty."""
 
     kubeconfig: str = ""
     """The file that was used, empty: none was found."""

@@ -19,6 +19,7 @@ from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Node, Runtime, Source, Unit
 from migrator.facts.runtime_config import containerd_configured, crio_configured, docker_configured
 from migrator.facts.units import gather_unit
+from migrator.host import Reader
 from migrator.systemd import Units
 
 CRI_DOCKERD = "/run/cri-dockerd.sock"
@@ -73,6 +74,19 @@ def gather_runtime(look: Look, units: Units | None, node: Node, kubelet: Kubelet
             )
         case _:
             return _cri(look, runtime, lambda asked: crio_configured(look, asked, service), lambda _: None)
+
+
+def ask_driver(reader: Reader, kind: str, socket: str) -> str | None:
+    """Return the driver that a running daemon tells, and ask it nothing else; None when it does not tell.
+
+    Raises:
+        HostError: it did not answer.
+    """
+    if kind == "docker":
+        said = Docker(reader, socket).info().get("CgroupDriver")
+        return said if isinstance(said, str) else None
+    with Cri(socket) as cri:
+        return cri.runtime_config() or (_containerd_says(cri) if kind == "containerd" else None)
 
 
 def socket_of(endpoint: str) -> str:

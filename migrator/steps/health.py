@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import urllib.error
 import urllib.request
 from typing import ClassVar
 
-from migrator.errors import HostError, StepError
+from migrator.errors import CgmigrateError, HostError, StepError
 from migrator.steps import Hands, Params, Sight, Undo, Where, on_the_way_back
 
 POLL = 0.5
@@ -41,11 +42,23 @@ class AssertDriver(_Look):
         self.driver: str = params["driver"]
 
     def apply(self, hands: Hands) -> None:
-        """Ask the running daemon; one that cannot tell is judged by its effective configuration."""
-        from migrator.facts.gather import gather_runtime_alone  # noqa: PLC0415 - late: pulls in the parsers
+        """Ask the running daemon, and nothing more: the node is out of service.
 
-        runtime = gather_runtime_alone(hands.reader)
-        said = runtime.driver_reported.value or runtime.driver.value
+        One that cannot tell is judged by its effective configuration.
+
+        Raises:
+            StepError: it says, or is configured for, another driver.
+        """
+        from migrator.facts.gather import gather_runtime_alone  # noqa: PLC0415 - late: pulls in the parsers
+        from migrator.facts.runtime import ask_driver  # noqa: PLC0415
+
+        said = None
+        with contextlib.suppress(CgmigrateError):
+            runtime = hands.begun().runtime
+            said = ask_driver(hands.reader, runtime.kind, runtime.socket)
+        if said is None:
+            runtime = gather_runtime_alone(hands.reader)
+            said = runtime.driver_reported.value or runtime.driver.value
         if said != self.driver:
             raise StepError(
                 f"{runtime.kind} was restarted and says its driver is {said or 'unknown'}, not {self.driver}",

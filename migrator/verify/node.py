@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from migrator.cgroups import Driver
 from migrator.checks.base import command, kubelet_unit, plural, runtime_service, where
-from migrator.facts.model import Container, Facts, Pod, Tree
+from migrator.facts.model import Container, Facts, Handler, Pod, Tree
 from migrator.facts.model import Driver as DriverFact
 from migrator.plan_table import live_pods
 from migrator.verify.model import Ledger
@@ -85,7 +85,7 @@ def _drivers(ledger: Ledger) -> None:
             else restart,
         )
     for handler in facts.runtime.handlers:
-        if handler.is_default or not handler.runtime_type.startswith("io.containerd.runc"):
+        if handler.is_default or not _is_runc(handler):
             continue
         uses = Driver.SYSTEMD if handler.systemd_cgroup else Driver.CGROUPFS
         ledger.hold(
@@ -186,17 +186,51 @@ def _literal(ledger: Ledger) -> None:
             "verify-literal-cgroup", True, "no cgroup named …slice:cri-containerd:<id>", said=("none", "")
         )
     for path in sorted(found):
-        ledger.hold(
+        ledger.note(False, "no cgroup named …slice:cri-containerd:<id>", path, ("exists", "no unit"))
+    if found:
+        # One container's cgroup has the same name in every hierarchy, in /proc and below the mounts.
+        names = sorted({path.rpartition("/")[2] for path in found})
+        ledger.find(
             "verify-literal-cgroup",
-            False,
-            "no cgroup named …slice:cri-containerd:<id>",
-            path,
-            said=("exists", "no unit"),
-            summary="a container lives in a literal cgroup, outside every limit of its pod: the runtime's handler "
-            "was on cgroupfs when it was made",
-            remediation=f"set SystemdCgroup = true for its handler, systemctl restart {runtime_service(ledger.evidence.facts)}, "
-            f"then remove the pod: {remove_pods(ledger.evidence.facts)}",
+            min(path for path in found if path.endswith(names[0])),
+            f"{plural(len(names), 'container')} in a literal cgroup, outside every limit of the pod: the runtime's "
+            "handler was on cgroupfs when they were made, and a later correction does not move them",
+            "\n".join(names),
+            _literal_remedy(ledger, names, sorted(found)),
         )
+
+
+def _literal_remedy(ledger: Ledger, names: list[str], paths: list[str]) -> str:
+    """Return what moves these containers: the right handler, and their pods made anew by the kubelet."""
+    facts = ledger.evidence.facts
+    wrong = [each for each in facts.runtime.handlers if _is_runc(each) and not each.systemd_cgroup]
+    words = [
+        f"set SystemdCgroup = true in the options of handler {each.name} in {each.path or facts.runtime.config_file}"
+        for each in wrong
+        if ledger.expected is Driver.SYSTEMD
+    ]
+    if words:
+        words.append(command("systemctl", "restart", runtime_service(facts)))
+    ids = {name.rpartition(":")[2] for name in names}
+    pods = [pod for pod in facts.pods if any(each.id in ids for each in pod.containers)]
+    places = [path for path in paths if path.startswith("/sys/")]
+    if pods:
+        words.append(remove_pods(facts, sorted(_sandboxes(pods, ids))))
+    elif places:  # nothing that the runtime knows lives there
+        words.append(command("find", *places, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"))
+    return ", then ".join(words)
+
+
+def _sandboxes(pods: Iterable[Pod], ids: set[str]) -> set[str]:
+    """Return the sandbox of each pod that is among `ids`, else its newest one."""
+    found: set[str] = set()
+    for pod in pods:
+        found |= {each.id for each in pod.containers if each.sandbox and each.id in ids} or {pod.sandbox_id}
+    return found - {""}
+
+
+def _is_runc(handler: Handler) -> bool:
+    return handler.runtime_type.startswith("io.containerd.runc")
 
 
 def _units(ledger: Ledger) -> None:

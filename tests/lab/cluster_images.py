@@ -12,6 +12,8 @@ from .recipes import ROOTFS, write_image
 REPOSITORY = "k8s.gcr.io"
 ETCD_IMAGE = f"{REPOSITORY}/etcd:3.4.13-0"  # the tags that kubeadm 1.20.2 asks for
 COREDNS_IMAGE = f"{REPOSITORY}/coredns:1.7.0"  # never run: only a tag, or kubeadm would try to pull it
+ETCD_PACKAGES = ("etcd-server", "etcd-client")
+ETCD_COMMANDS = ("etcd", "etcdctl")
 PROXY = "kube-proxy"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 LOADER = "lib64/ld-linux-x86-64.so.2"
@@ -19,17 +21,18 @@ XTABLES = ("iptables", "ip6tables")
 
 
 def _make_etcd(out: Path) -> None:
-    """Take etcd from its package: in a node's root the package would bring a service of its own."""
+    """Take etcd from its packages: in a node's root they would bring a service of their own."""
     fetched = out / "fetched"
-    apt_download(fetched, binary=["etcd-server"])
-    (package,) = fetched.glob("*.deb")
-    command(["dpkg-deb", "-x", package, out / "root"])
-    (out / "root/usr/bin/etcd").rename(out / "etcd")
+    apt_download(fetched, binary=ETCD_PACKAGES)
+    for package in fetched.glob("*.deb"):
+        command(["dpkg-deb", "-x", package, out / "root"])
+    for name in ETCD_COMMANDS:
+        (out / "root/usr/bin" / name).rename(out / name)
     for path in (fetched, out / "root"):
         remove_tree(path)
 
 
-ETCD = Artefact("etcd", _make_etcd, made_from=(SUITE,))
+ETCD = Artefact("etcd", _make_etcd, made_from=(SUITE, *ETCD_PACKAGES, *ETCD_COMMANDS))
 
 
 def _libraries(programs: list[str]) -> dict[str, Path]:

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import cache, members, recipes
+from . import cache, recipes
 from .cache import Artefact, LabError, progress
 from .cluster_images import CLUSTER_IMAGES, COREDNS_IMAGE
 from .kubernetes import COMMANDS, KUBELET
 from .machine import HERE, start_time
-from .members import FILES, LEADERS, SEATS, Members, each_at_once
+from .members import FILES, LEADERS, SEATS, Member, Members, each_at_once
 
 WORKLOADS = ("web", "agent", "db")
 TOKEN = "abcdef.0123456789abcdef"  # noqa: S105 -- of files/cluster/kubeadm.yaml; the network is the cluster's own
@@ -27,7 +28,7 @@ def layers() -> list[Path]:
     return [COMMANDS.path / "node", KUBELET.path, recipes.ROOTFS.path]
 
 
-def _load(member: members.Member) -> None:
+def _load(member: Member) -> None:
     """Load into a node's runtime the images that kubeadm's pods need there."""
     if member.flavour == "containerd":
         member.run(["ctr", "-n", "k8s.io", "images", "import", f"{IMAGES}/kube-proxy.tar"])
@@ -40,7 +41,7 @@ def _load(member: members.Member) -> None:
         member.run(["docker", "tag", recipes.POD_IMAGE, COREDNS_IMAGE])
 
 
-def _join(member: members.Member) -> None:
+def _join(member: Member) -> None:
     socket = ["--cri-socket", "/run/containerd/containerd.sock"] if member.flavour == "containerd" else []
     trust = ["--token", TOKEN, "--discovery-token-unsafe-skip-ca-verification"]
     argv = ["kubeadm", "join", f"{SEATS[0].address}:6443", *trust, *socket, "--ignore-preflight-errors=all"]
@@ -50,12 +51,12 @@ def _join(member: members.Member) -> None:
 def _settle(cluster: Members) -> None:
     """Shut down, workers first, so that a copy finds no lease of a leader that is no more (15 s each)."""
     first, *workers = cluster.nodes.values()
-    each_at_once(lambda node: node.poweroff(), workers)
-    first.run(["systemctl", "stop", "kubelet"])
+    each_at_once(lambda node: node.run(["systemctl", "stop", "kubelet"]), [first, *workers])
+    each_at_once(lambda node: node.poweroff(180), workers)
     for name in LEADERS:
         first.run(f"docker stop $(docker ps -q --filter label=io.kubernetes.container.name={name})")
     cluster.kubectl("delete", "leases", "-n", "kube-system", *LEADERS)
-    first.poweroff()
+    first.poweroff(180)
 
 
 def _make_golden(out: Path) -> None:
@@ -111,7 +112,9 @@ GOLDEN = Artefact(
         f"{datetime.now(UTC).year}",
         _digest(*(HERE / "files" / part for part in ("common", "docker", "containerd", "cluster/root"))),
         _digest(FILES / "kubeadm.yaml", *(FILES / f"{name}.yaml" for name in WORKLOADS)),
-        _digest(Path(__file__), Path(members.__file__)),
+        _digest(Path(__file__)),
+        inspect.getsource(Members.make),
+        repr(SEATS),
     ),
     inputs=(*LAYERS, CLUSTER_IMAGES, *recipes.STORAGE.values()),
 )

@@ -255,7 +255,17 @@ class Machine:
 
     def _leave(self, verb: str, timeout: float) -> None:
         self.run(["systemctl", "--no-block", verb])
-        until(f"{verb} of node {self.name}", lambda: self.init is None, timeout)
+        try:
+            until(f"{verb} of node {self.name}", lambda: self.init is None, timeout)
+        except LabError as error:
+            argv = [
+                "sh",
+                "-c",
+                "systemctl list-jobs; ps axf -o pid,stat,wchan:20,args; journalctl -b -n 30 --no-pager",
+            ]
+            raise LabError(
+                f"{error}\n{self.run(argv, check=False, timeout=20).stdout}{self.console()}"
+            ) from error
         self._after_power()
 
     def _after_power(self) -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from .cluster import Cluster
 from .cycle import PLAN, assert_no_guard, cgmigrate, document, files
 from .machine import until
+from .members import FILES
 from .node import Node
 from .test_cluster_run import ADMIN, is_schedulable, marks, pods_on
 
@@ -42,9 +44,22 @@ def workload(cluster: Cluster, name: str) -> Iterator[None]:
     """Have a workload on w1 inside."""
     cluster.apply(name)
     try:
+        until(f"the pod of {name}", lambda: _ready(cluster, name), 60, 0.5)
         yield
     finally:
-        cluster.delete(name)
+        cluster.kubectl("delete", "-f", "-", "--wait", input=(FILES / f"{name}.yaml").read_text())
+        until(f"the pod of {name} to go", lambda: not _pods(cluster, name), 60, 0.5)
+
+
+def _pods(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+    return [pod for pod in pods_on(cluster, "w1") if pod["metadata"]["name"].split("-")[0] == name]
+
+
+def _ready(cluster: Cluster, name: str) -> bool:
+    conditions = [each for pod in _pods(cluster, name) for each in pod["status"].get("conditions", ())]
+    return {"type": "Ready", "status": "True"} in [
+        {key: each[key] for key in ("type", "status")} for each in conditions
+    ]
 
 
 def test_the_preview_says_of_each_pod_what_a_drain_does(cluster: Cluster, w1: Node) -> None:
@@ -100,15 +115,16 @@ def test_a_budget_that_allows_nothing_is_named_within_the_deadline_and_the_node_
 
 
 def test_a_node_that_was_cordoned_before_stays_cordoned(cluster: Cluster, w1: Node) -> None:
-    cluster.kubectl("cordon", "w1")
-    try:
-        with workload(cluster, "strict"):
+    with workload(cluster, "strict"):
+        cluster.kubectl("cordon", "w1")
+        try:
             cgmigrate(w1, "plan", "--kubeconfig", ADMIN, "--drain-timeout", "10", "-o", PLAN)
             with unchanged(cluster, w1):
-                cgmigrate(w1, "apply", PLAN, "--yes", check=5)
-        assert not is_schedulable(cluster, "w1")
-    finally:
-        cluster.kubectl("uncordon", "w1")
+                failed = cgmigrate(w1, "apply", PLAN, "--yes", check=5)
+            assert "stays so" in failed.stderr
+            assert not is_schedulable(cluster, "w1")
+        finally:
+            cluster.kubectl("uncordon", "w1")
 
 
 BROKEN = {
@@ -176,12 +192,12 @@ def test_a_token_that_is_wrong_and_one_without_rights_are_told_apart(cluster: Cl
 def test_the_kubelets_own_kubeconfig_lacks_what_is_named_and_a_drain_done_elsewhere_is_checked(
     cluster: Cluster, w1: Node
 ) -> None:
-    with unchanged(cluster, w1):
+    with workload(cluster, "bare"), unchanged(cluster, w1):
         refused = cgmigrate(w1, "plan", check=3)
         assert "get daemonsets.apps" in refused.stderr
         assert "--already-drained" in refused.stderr
         refused = cgmigrate(w1, "plan", "--already-drained", check=3)
-        assert "the node is not drained: default/" in refused.stderr
+        assert "the node is not drained: default/bare" in refused.stderr
 
 
 def test_a_node_name_that_the_api_does_not_know_is_named(cluster: Cluster, w1: Node) -> None:
@@ -189,7 +205,7 @@ def test_a_node_name_that_the_api_does_not_know_is_named(cluster: Cluster, w1: N
         refused = cgmigrate(w1, "plan", "--kubeconfig", ADMIN, "--node", "w7", check=3)
         assert "w7" in refused.stderr
         refused = cgmigrate(w1, "plan", "--kubeconfig", ADMIN, "--node", "w2", check=3)
-        assert "machine id" in refused.stderr
+        assert "is another machine" in refused.stderr
 
 
 @pytest.mark.slow

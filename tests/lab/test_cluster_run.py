@@ -36,7 +36,7 @@ def is_schedulable(cluster: Cluster, name: str) -> bool:
 def marks(cluster: Cluster) -> list[str]:
     return [
         mark
-        for node in cluster.get("nodes")["items"]
+        for node in cluster.get("nodes")
         if (mark := node["metadata"].get("annotations", {}).get("cgmigrate/run"))
     ]
 
@@ -56,7 +56,7 @@ def pod_slice(pod: dict[str, Any]) -> str:
 
 
 def pods_on(cluster: Cluster, name: str) -> list[dict[str, Any]]:
-    found = cluster.get("pods", "-A", "--field-selector", f"spec.nodeName={name}")["items"]
+    found = cluster.get("pods", "-A", "--field-selector", f"spec.nodeName={name}")
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 
@@ -186,7 +186,7 @@ def test_an_api_server_that_goes_away_in_the_middle_leaves_a_settled_node_and_co
     assert_no_guard(node)
 
     cp1.run("mv /root/kube-apiserver.yaml /etc/kubernetes/manifests/; systemctl start kubelet")
-    cluster.wait_api()
+    until("the API server", lambda: cluster.kubectl("get", "--raw", "/readyz", check=False).stdout == "ok", 120, 1)
     assert not is_schedulable(cluster, "w1")
     for command in commands:
         until(command, lambda command=command: node.run(command, check=False).returncode == 0, 120, 1)

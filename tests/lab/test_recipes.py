@@ -4,13 +4,14 @@
 import hashlib
 import json
 import os
+import stat
 import tarfile
 import threading
 from pathlib import Path
 
 import pytest
 
-from .cache import Artefact, LabError, build, closure, drop_stale
+from .cache import Artefact, LabError, build, closure, copy_tree, drop_stale
 from .packages import apt_entries
 from .recipes import write_image
 
@@ -146,3 +147,18 @@ def test_two_builders_at_once_make_an_artefact_once(cache: Path) -> None:
     assert made == [os.getpid()]
     assert (artefact.path / "file").read_text() == "1"
     assert cache in artefact.path.parents
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="whiteouts are devices, and their attributes are trusted ones")
+def test_a_copy_keeps_what_makes_an_overlays_upper_layer(tmp_path: Path) -> None:
+    upper = tmp_path / "upper"
+    (upper / "opaque").mkdir(parents=True)
+    os.setxattr(upper / "opaque", "trusted.overlay.opaque", b"y")
+    os.mknod(upper / "removed", stat.S_IFCHR, os.makedev(0, 0))
+    os.chown(upper / "opaque", 7, 8)
+    copy_tree(upper, tmp_path / "copy")
+    status = os.lstat(tmp_path / "copy/removed")
+    assert (True, os.makedev(0, 0)) == (stat.S_ISCHR(status.st_mode), status.st_rdev)
+    assert os.getxattr(tmp_path / "copy/opaque", "trusted.overlay.opaque") == b"y"
+    status = os.lstat(tmp_path / "copy/opaque")
+    assert (7, 8) == (status.st_uid, status.st_gid)

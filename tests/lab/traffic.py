@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from .cluster import Cluster
+from .members import WEB
 
-SERVICE = "http://10.96.0.80/"
 # A request every 50 ms with a connection of its own; each line is its status, 000 where there was no answer.
 _CLIENT = f"""
 while [ ! -e /run/traffic-stop ]; do
-    curl --silent --output /dev/null --max-time 3 --write-out '%{{http_code}}\\n' {SERVICE}
+    curl --silent --output /dev/null --max-time 3 --write-out '%{{http_code}}\\n' {WEB}
     sleep 0.05
 done
 """

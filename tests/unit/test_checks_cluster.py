@@ -29,6 +29,7 @@ from tests.unit.facts_base import (
     FLAGS_ENV,
     KUBELET_CONFIG,
     QUIET,
+    STATIC_UID,
     but,
     driver,
     pod,
@@ -42,6 +43,7 @@ B, W, I = Severity.BLOCKER, Severity.WARNING, Severity.INFO  # noqa: E741 (colum
 AWAY = Cluster(kubeconfig=ADMIN, reason="connection refused", server="https://10.99.0.2:6443")
 MASTER = cluster_node(control_plane=True)
 CP2 = cluster_node("cp2", control_plane=True)
+API_SERVER = replace(pod("kube-apiserver-worker-1", uid=STATIC_UID, static=True), namespace="kube-system")
 NO_FINDING: set[tuple[str, Severity, str]] = set()
 
 
@@ -149,6 +151,21 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         "an etcd that is not healthy",
         on(node=MASTER, etcd_healthy=False),
         {FITS, ("etcd-unhealthy", B, "F33")},
+    ),
+    (
+        "an etcd that is not healthy, so that nothing else is told",
+        but(cluster=replace(AWAY, etcd_healthy=False), pods=(API_SERVER,)),
+        {
+            ("etcd-unhealthy", B, "F33"),
+            ("api-unreachable", W, "F36"),
+            ("control-plane", W, "F33"),
+            ("static-pods-outage", I, "F33"),
+        },
+    ),
+    (
+        "the same, on a worker",
+        but(cluster=replace(AWAY, etcd_healthy=False)),
+        {("api-unreachable", W, "F36")},
     ),
     ("an etcd that nobody could ask", on(node=MASTER, etcd_healthy=None), {FITS}),
     ("an etcd that is not healthy, before a worker", on(etcd_healthy=False), {FITS}),
@@ -294,8 +311,7 @@ def test_every_other_busy_node_of_the_control_plane_is_named() -> None:
 def test_how_many_members_etcd_has_decides_what_the_switch_means_for_the_cluster(
     members: int, says: str
 ) -> None:
-    api_server = replace(pod("kube-apiserver-worker-1", static=True), namespace="kube-system")
-    facts = but(on(node=MASTER, etcd_members=members), pods=(api_server,))
+    facts = but(on(node=MASTER, etcd_members=members), pods=(API_SERVER,))
     assert says in finding(facts, "control-plane").detail
 
 

@@ -134,7 +134,7 @@ FILTERS: list[tuple[str, ClusterPod, bool, bool, str, bool, bool, tuple[str, ...
     [row[1:] for row in FILTERS],
     ids=[row[0] for row in FILTERS],
 )
-def test_each_pod_goes_stays_or_needs_an_option(
+def test_each_pod_goes_stays_or_needs_an_option(  # noqa: PLR0917 (columns of the table)
     pod: ClusterPod,
     goes: bool,
     goes_with_all: bool,
@@ -241,15 +241,19 @@ LINES = [
         "web",
     ),
     (
-        'error when evicting pods/"web" -n "shop" (will retry after 5s): Cannot evict pod as it would violate the '
-        "pod's disruption budget. The disruption budget strict needs 1 healthy pods and has 1 currently",
+        (
+            'error when evicting pods/"web" -n "shop" (will retry after 5s): Cannot evict pod as it would violate the '
+            "pod's disruption budget. The disruption budget strict needs 1 healthy pods and has 1 currently"
+        ),
         "blocked",
         "shop",
         "web",
     ),
     (
-        'error when evicting pods/"web" -n "shop" (will retry after 5s): pods "web" is forbidden: unable to create '
-        "new content in namespace shop because it is being terminated",
+        (
+            'error when evicting pods/"web" -n "shop" (will retry after 5s): pods "web" is forbidden: unable to create '
+            "new content in namespace shop because it is being terminated"
+        ),
         "blocked",
         "shop",
         "web",
@@ -261,8 +265,10 @@ LINES = [
     ("WARNING: ignoring DaemonSet-managed Pods: default/agent-x", "other", "", ""),
     ("Warning: ignoring DaemonSet-managed Pods: default/agent-x", "other", "", ""),
     (
-        'error: error when evicting pods/"web" -n "shop": This pod has more than one PodDisruptionBudget, which the '
-        "eviction subresource does not support.",
+        (
+            'error: error when evicting pods/"web" -n "shop": This pod has more than one PodDisruptionBudget, which the '
+            "eviction subresource does not support."
+        ),
         "other",
         "",
         "",

@@ -14,7 +14,11 @@ from jsonschema import Draft202012Validator
 from migrator.errors import UsageError
 from migrator.facts import model, store
 from migrator.facts.model import (
+    Budget,
     Cgroups,
+    Cluster,
+    ClusterNode,
+    ClusterPod,
     Container,
     Driver,
     Facts,
@@ -22,6 +26,7 @@ from migrator.facts.model import (
     Handler,
     Hierarchy,
     Kubelet,
+    KubeletConfigMap,
     Node,
     Pod,
     Runtime,
@@ -45,6 +50,20 @@ CHAIN = (
 )
 CONTAINER = Container(
     id="c" * 64, name="web", pod_uid="u", state="running", pids=(8, 9), cgroups=("/kubepods/podu/c",)
+)
+CLUSTER = Cluster(
+    kubeconfig="/k",
+    origin="kubelet",
+    reached=True,
+    node_name="w",
+    missing_rights=("get nodes",),
+    node=ClusterNode(name="w", uid="n1", ready=True),
+    control_plane=(ClusterNode(name="cp", uid="n2", ready=None, control_plane=True),),
+    pods=(ClusterPod(namespace="d", name="p", uid="u", phase="Running", ready=True, budgets=("b",)),),
+    budgets=(Budget(namespace="d", name="b", allowed=1, healthy=2, desired=1, expected=2),),
+    etcd_members=3,
+    etcd_healthy=True,
+    config_map=KubeletConfigMap(name="kubelet-config", present=True, driver="cgroupfs"),
 )
 FACTS = Facts(
     version=1,
@@ -81,6 +100,7 @@ FACTS = Facts(
     other_containers=(replace(CONTAINER, pod_uid=""),),
     files=(File(path="/a", real_path="/b", present=True, sha256="0" * 64, size=1),),
     unknowns=(Unknown(subject="/a", reason="no answer within 30 s", line=3),),
+    cluster=CLUSTER,
 )
 
 
@@ -156,6 +176,14 @@ def with_container(**changes: Any) -> Facts:
     )
 
 
+def with_cluster(**changes: Any) -> Facts:
+    return replace(FACTS, cluster=replace(CLUSTER, **changes))
+
+
+def with_cluster_pod(**changes: Any) -> Facts:
+    return with_cluster(pods=(replace(CLUSTER.pods[0], **changes),))
+
+
 def restarted() -> Facts:
     """Return the facts after kubelet and runtime were started again: other processes, the same node."""
     unit = replace(UNIT, main_pid=70, invocation_id="cd", active_state="activating", sub_state="start")
@@ -168,6 +196,8 @@ def restarted() -> Facts:
     )
 
 
+NODE = ClusterNode(name="w", uid="n1", ready=True)
+
 PASSES = {
     "a reboot": replace(FACTS, node=replace(FACTS.node, boot_id="b2")),
     "a restart of the services": restarted(),
@@ -179,6 +209,15 @@ PASSES = {
         FACTS, cgroups=replace(FACTS.cgroups, trees=(replace(FACTS.cgroups.trees[0], populated=1),))
     ),
     "the kernel's counters move": replace(FACTS, cgroups=replace(FACTS.cgroups, descendants=5, dying=6)),
+    "a node of the control plane is away": with_cluster(
+        control_plane=(replace(CLUSTER.control_plane[0], ready=False),)
+    ),
+    "the node is not Ready": with_cluster(node=replace(NODE, ready=None)),
+    "a pod of the API is not ready": with_cluster_pod(ready=False, phase="Pending", terminating=True),
+    "a budget allows something else": with_cluster(
+        budgets=(Budget(namespace="d", name="b", allowed=0, healthy=1, desired=2, expected=3),)
+    ),
+    "etcd is not healthy": with_cluster(etcd_healthy=None, etcd_unready=("cp",)),
     "another wording of why": replace(
         FACTS, unknowns=(replace(FACTS.unknowns[0], reason="no answer within 29 s"),)
     ),
@@ -196,6 +235,18 @@ COUNTS = {
         FACTS, kubelet=replace(FACTS.kubelet, unit=replace(UNIT, unit_file_state="disabled"))
     ),
     "something else is unknown": replace(FACTS, unknowns=(replace(FACTS.unknowns[0], line=4),)),
+    "nobody asks the API server": replace(FACTS, cluster=None),
+    "the API server is not reached": with_cluster(reached=False),
+    "another right": with_cluster(missing_rights=()),
+    "the Node is made anew": with_cluster(node=replace(NODE, uid="n3")),
+    "the node is cordoned": with_cluster(node=replace(NODE, unschedulable=True)),
+    "a run has the node": with_cluster(node=replace(NODE, run="r1:ours")),
+    "a pod of the API is another": with_cluster_pod(uid="u2"),
+    "a pod gets another budget": with_cluster_pod(budgets=()),
+    "a budget goes": with_cluster(budgets=()),
+    "the ConfigMap changes": with_cluster(
+        config_map=KubeletConfigMap(name="kubelet-config", present=True, driver="systemd")
+    ),
     "another machine": replace(FACTS, node=replace(FACTS.node, machine_id="n")),
 }
 
