@@ -47,9 +47,10 @@ def plan(
     Example: cgmigrate cluster plan -o cluster.json
     """
     from migrator import show  # noqa: PLC0415 - late
+    from migrator.checks.kubeadm import consequences  # noqa: PLC0415
     from migrator.facts.cluster import Ask  # noqa: PLC0415
     from migrator.facts.gather import gather  # noqa: PLC0415
-    from migrator.facts.kubelets import ask_kubelets, consequences  # noqa: PLC0415
+    from migrator.facts.kubelets import ask_kubelets  # noqa: PLC0415
     from migrator.host import Reader  # noqa: PLC0415
     from migrator.kube import Kube  # noqa: PLC0415
     from migrator.plan_options import PlanOptions  # noqa: PLC0415

@@ -225,7 +225,8 @@ class CriControl(Cri):
         if running:
             progress(f"stopping {len(running)} containers")
             stops = [
-                {"container_id": each.id, "timeout": grace(_container(each, {}), grace_seconds)} for each in running
+                {"container_id": each.id, "timeout": grace(_container(each, {}), grace_seconds)}
+                for each in running
             ]
             self._each("StopContainer", stops, _CALL + grace_seconds)
         if sandboxes:

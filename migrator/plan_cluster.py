@@ -46,7 +46,7 @@ def gate(facts: Facts, options: PlanOptions) -> tuple[Move, ...]:
         return ()
     cluster = facts.cluster or Cluster(reason="nobody asked the API server")
     if options.already_drained:
-        _hold_drained(facts, cluster)
+        _hold_drained(facts, cluster, options)
         return preview(cluster, options.drain) if cluster.reached else ()
     if not cluster.reached:
         raise BlockedError(
@@ -70,20 +70,15 @@ def gate(facts: Facts, options: PlanOptions) -> tuple[Move, ...]:
     return moves
 
 
-def _hold_drained(facts: Facts, cluster: Cluster) -> None:
+def _hold_drained(facts: Facts, cluster: Cluster, options: PlanOptions) -> None:
     """Look whether the node is drained: by the API server where it answers, else by what the runtime knows of its pods.
 
     Raises:
         BlockedError: pods are left.
     """
-    if cluster.reached:
-        left = [
-            f"{each.namespace}/{each.name}" for each in preview(cluster, PlanOptions().drain) if each.goes
-        ]
-        # What would be refused is there too.
-        left += [
-            f"{each.namespace}/{each.name}" for each in preview(cluster, PlanOptions().drain) if each.needs
-        ]
+    if cluster.reached and "list pods" not in cluster.missing_rights:
+        moves = preview(cluster, options.drain)
+        left = [f"{each.namespace}/{each.name}" for each in moves if each.goes or each.needs]
     else:
         left = [pod_label(pod) for pod in live_pods(facts) if not (pod.static or pod.daemon_set)]
     if left:

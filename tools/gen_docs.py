@@ -82,10 +82,10 @@ def commands() -> Iterator[str]:
     yield ""
     yield "Results go to stdout, everything else to stderr. What the exit codes mean: [exit codes](exit-codes.md)."
     yield ""
-    yield "Options that may stand before any command; `--root` and `--format` may stand after it too:"
+    yield "Options that may stand before any command; `--root`, `--format` and `--kubeconfig` may stand after it too:"
     yield ""
     yield from _parameters(group)
-    for name, command in group.commands.items():
+    for name, command in leaves(group):
         paragraphs = inspect.cleandoc(command.help).split("\n\n")
         yield f"## {name}"
         yield ""
@@ -100,6 +100,15 @@ def commands() -> Iterator[str]:
                 yield " ".join(paragraph.split("\n"))
             yield ""
         yield from _parameters(command)
+
+
+def leaves(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every command with its whole name, those of a group as `group command`."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", command
 
 
 def _usage(command: Any) -> Iterator[str]:

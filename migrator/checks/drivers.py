@@ -49,18 +49,23 @@ def drivers_differ(facts: Facts) -> Iterator[Finding]:
 
 
 def effect_of_difference(facts: Facts, kubelet: str) -> tuple[str, str]:
+    """Return the F-number and the effect of this node's kubelet on `kubelet` and its runtime on the other driver."""
+    return effect(facts.runtime.kind, facts.runtime.shim, kubelet)
+
+
+def effect(kind: str, shim: str, kubelet: str) -> tuple[str, str]:
     """Return the F-number and the effect of a kubelet on `kubelet` and a runtime on the other driver.
 
     How it shows depends on the runtime and on the side that is ahead: failure-modes 3a.
     """
-    if facts.runtime.kind == "docker" and facts.runtime.shim == "cri-dockerd":
+    if kind == "docker" and shim == "cri-dockerd":
         return "F03", "containers land in odd paths"
-    if facts.runtime.kind == "docker":
+    if kind == "docker":
         return "F03", (
             f'the kubelet exits with `misconfiguration: kubelet cgroup driver: "{kubelet}" is different from '
             f'docker cgroup driver: "{other(kubelet)}"`'
         )
-    if facts.runtime.kind == "crio":
+    if kind == "crio":
         return "F04", "CRI-O refuses to create sandboxes"
     if kubelet == CGROUPFS:
         return "F01", "the runtime refuses to create sandboxes"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from migrator.checks.base import (
     CGROUPFS,
@@ -17,7 +17,8 @@ from migrator.checks.base import (
     where,
 )
 from migrator.checks.cluster import reached
-from migrator.checks.drivers import FLAG_KINDS, effect_of_difference
+from migrator.checks.drivers import FLAG_KINDS, effect, effect_of_difference
+from migrator.facts.kubelets import NodeDriver
 from migrator.facts.model import Facts
 from migrator.findings import Finding
 
@@ -25,6 +26,11 @@ FILE = "/var/lib/kubelet/config.yaml"
 """Where kubeadm writes a kubelet's configuration, always."""
 
 _DEFAULT_IS_SYSTEMD = (1, 22)  # of kubeadm, in `upgrade` too: kubernetes#99471
+_ASKS_DOCKER_UNTIL = (
+    1,
+    22,
+)  # kubernetes#99647; seen with 1.20: on the control plane it knows the CRI socket, on a worker not
+_ASKS_DOCKER = "kubeadm before 1.22 asks `docker info` on a control-plane node and writes Docker's own driver"
 
 
 def config_map_differs(facts: Facts) -> Iterator[Finding]:
@@ -41,7 +47,10 @@ def config_map_differs(facts: Facts) -> Iterator[Finding]:
     name = f"the ConfigMap kube-system/{found.name} {stated}"
     agrees = gives == SYSTEMD
     inert = _inert(facts)
-    if agrees:
+    if _docker_decides(facts):
+        inert = _ASKS_DOCKER
+        summary = f"{name}; this node gets Docker's own driver all the same, others do not"
+    elif agrees:
         summary = f"{name}: this node, on {has}, agrees with it once it is switched"
     elif has == SYSTEMD:
         summary = f"{name}, this node is on systemd: kubeadm would take it back"
@@ -56,6 +65,18 @@ def config_map_differs(facts: Facts) -> Iterator[Finding]:
         remediation="" if agrees else "cgmigrate cluster plan -o FILE",
         reference="F18",
     )
+
+
+def _docker_decides(facts: Facts) -> bool:
+    node = facts.cluster.node if facts.cluster else None
+    return node is not None and _asks_docker(
+        facts.kubelet.version, facts.runtime.shim, control_plane=node.control_plane
+    )
+
+
+def _asks_docker(kubelet: str | None, shim: str, *, control_plane: bool) -> bool:
+    release = version(kubelet)
+    return control_plane and shim == "dockershim" and release is not None and release < _ASKS_DOCKER_UNTIL
 
 
 def _unstated(facts: Facts) -> str:
@@ -77,6 +98,9 @@ def _inert(facts: Facts) -> str:
 
 
 def _what_kubeadm_does(facts: Facts, stated: str, gives: str, inert: str) -> str:
+    joins = f"A node that joins by `kubeadm join` gets {gives} whatever its runtime uses."
+    if inert == _ASKS_DOCKER:
+        return f"The next `kubeadm upgrade node` here does not follow the ConfigMap: {inert}. {joins}"
     if stated:
         writes = f"`cgroupDriver: {stated}`"
     elif gives == SYSTEMD:
@@ -89,10 +113,7 @@ def _what_kubeadm_does(facts: Facts, stated: str, gives: str, inert: str) -> str
         reference, effect = effect_of_difference(facts, gives)
         before = "" if kubelet_driver(facts) == SYSTEMD or gives != SYSTEMD else "before the switch "
         then = f"When the kubelet starts again {before}after that: {effect} ({reference})."
-    return (
-        f"The next `kubeadm upgrade node` here writes {writes} to {FILE}. {then} "
-        f"A node that joins by `kubeadm join` gets {gives} whatever its runtime uses."
-    )
+    return f"The next `kubeadm upgrade node` here writes {writes} to {FILE}. {then} {joins}"
 
 
 def config_map_missing(facts: Facts) -> Iterator[Finding]:
@@ -110,6 +131,31 @@ def config_map_missing(facts: Facts) -> Iterator[Finding]:
             remediation=command("kubectl", "get", "configmaps", "-n", "kube-system"),
             reference="F20",
         )
+
+
+def consequences(driver: str, nodes: Iterable[NodeDriver]) -> list[str]:
+    """Return, one line each, what kubeadm makes of each node of a cluster while the ConfigMap says `driver`."""
+    lines = []
+    for node in nodes:
+        kind = node.runtime.partition(":")[0].replace("cri-o", "crio")
+        # Dockershim was taken out of the kubelet in 1.24.
+        shim = "cri-dockerd" if (version(node.version) or (0, 0)) >= (1, 24) else "dockershim"
+        if not node.driver:
+            lines.append(f"{node.node}: its kubelet could not be asked ({node.reason})")
+        elif _asks_docker(node.version, shim if kind == "docker" else "", control_plane=node.control_plane):
+            lines.append(f"{node.node}: runs with {node.driver}, whatever the ConfigMap says: {_ASKS_DOCKER}")
+        elif node.driver == driver:
+            lines.append(
+                f"{node.node}: runs with {node.driver}; `kubeadm upgrade node` changes nothing there"
+            )
+        else:
+            reference, then = effect(kind, shim if kind == "docker" else "", driver)
+            lines.append(
+                f"{node.node}: runs with {node.driver}; the next `kubeadm upgrade node` there writes {driver} into "
+                f"{FILE}; when the kubelet starts again after that, {then} ({reference})"
+            )
+    lines.append(f"a new node joins with {driver}, so its runtime must use {driver} too")
+    return lines
 
 
 CHECKS = (

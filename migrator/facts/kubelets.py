@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from migrator.errors import HostError
+from migrator.facts.api import CONTROL_PLANE
 from migrator.kube import Kube
 
 
@@ -19,7 +20,10 @@ class NodeDriver:
     driver: str = ""
     reason: str = ""
     runtime: str = ""
-    """As the Node object has it: `docker://20.10.24`, `containerd://1.6.20`."""
+    """As the Node object has it: `docker://20.10.24`, `containerd://1.6.20`, `cri-o://1.28.1`."""
+    control_plane: bool = False
+    version: str = ""
+    """Of the kubelet, `v1.20.2`."""
 
 
 def ask_kubelets(kube: Kube, progress: Callable[[str], None] = lambda _: None) -> tuple[NodeDriver, ...]:
@@ -31,37 +35,19 @@ def ask_kubelets(kube: Kube, progress: Callable[[str], None] = lambda _: None) -
     found = []
     for node in kube.get("nodes")["items"]:
         name = str(node["metadata"]["name"])
-        runtime = str(node["status"].get("nodeInfo", {}).get("containerRuntimeVersion", ""))
+        info = node["status"].get("nodeInfo", {})
+        each = NodeDriver(
+            node=name,
+            runtime=str(info.get("containerRuntimeVersion", "")),
+            control_plane=bool(set(CONTROL_PLANE) & set(node["metadata"].get("labels", {}))),
+            version=str(info.get("kubeletVersion", "")),
+        )
         progress(f"the kubelet of {name}")
         try:
             config = json.loads(kube.raw(f"/api/v1/nodes/{name}/proxy/configz"))["kubeletconfig"]
-            found.append(NodeDriver(node=name, driver=str(config.get("cgroupDriver", "")), runtime=runtime))
+            found.append(replace(each, driver=str(config.get("cgroupDriver", ""))))
         except HostError as error:
-            found.append(NodeDriver(node=name, reason=error.message, runtime=runtime))
+            found.append(replace(each, reason=error.message))
         except (ValueError, KeyError, TypeError):
-            found.append(NodeDriver(node=name, reason="its answer could not be read", runtime=runtime))
+            found.append(replace(each, reason="its answer could not be read"))
     return tuple(found)
-
-
-def consequences(driver: str, nodes: tuple[NodeDriver, ...]) -> list[str]:
-    """Return, one line each, what kubeadm makes of each node while the ConfigMap says `driver`. Pure."""
-    lines = []
-    for node in nodes:
-        if not node.driver:
-            lines.append(f"{node.node}: its kubelet could not be asked ({node.reason})")
-        elif node.driver == driver:
-            lines.append(
-                f"{node.node}: runs with {node.driver}; `kubeadm upgrade node` changes nothing there"
-            )
-        else:
-            after = (
-                "and then does not start: its runtime still uses the other driver"
-                if node.runtime.startswith("docker:")
-                else "and then puts pods at a wrong place without an error: its runtime still uses the other driver"
-            )
-            lines.append(
-                f"{node.node}: runs with {node.driver}; the next `kubeadm upgrade node` there writes {driver} into "
-                f"/var/lib/kubelet/config.yaml, the kubelet takes it at its next start, {after}"
-            )
-    lines.append(f"a new node joins with {driver}, so its runtime must use {driver} too")
-    return lines

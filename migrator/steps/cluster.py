@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from migrator.drain import DrainEvent, DrainOptions, Move, preview
 from migrator.errors import SkipNodeError, StepError
+from migrator.facts.api import CONTROL_PLANE
 from migrator.kube import ANNOTATION, KubeError
 from migrator.steps import Hands, Params, Sight, Undo, Where, on_the_way_back
 
@@ -130,7 +131,7 @@ class Cordon(OnNode):
         for node in hands.kube(self.kubeconfig).get("nodes")["items"]:
             name = node["metadata"]["name"]
             labels = node["metadata"].get("labels", {})
-            if name != self.node and annotation(node) and CONTROL_PLANE & set(labels):
+            if name != self.node and annotation(node) and set(CONTROL_PLANE) & set(labels):
                 raise StepError(
                     f"{name} of the control plane is in a run of cgmigrate ({annotation(node)}): one at a time",
                     hint=f"wait for it, or look there: `cgmigrate status` on {name}",
@@ -141,9 +142,6 @@ class Cordon(OnNode):
         uncordon, unmark = self.commands_of_lift()
         left = (unmark,) if undo["unschedulable"] else (uncordon, unmark)
         patiently(hands, "uncordon", self.patience, lambda: self.lift(hands), *left)
-
-
-CONTROL_PLANE = frozenset({"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"})
 
 
 class Uncordon(OnNode):

@@ -14,6 +14,7 @@ from migrator.steps import Hands, Params, Undo
 from migrator.steps.cluster import PAUSE, OnNode
 
 LEASES = "kube-node-lease"
+MIRROR = "kubernetes.io/config.mirror"
 
 
 class WaitReady(OnNode):
@@ -121,7 +122,11 @@ def not_ready(node: Mapping[str, Any], started: float) -> str:
 def stale(
     pods: Sequence[Mapping[str, Any]], own: frozenset[str], running: frozenset[str] | set[str]
 ) -> Iterator[str]:
-    """Yield `namespace/name` of the pods in `own` that are not Ready, or whose containers are not among those that run."""
+    """Yield `namespace/name` of the pods in `own` that are not Ready, or whose containers are not among those that run.
+
+    A static pod need not be Ready: the kubelet tells it up to 90 s late (seen with 1.20), and the node would stay cordoned for
+    nothing. That the API server answers again is the better proof for its own.
+    """
     for pod in pods:
         metadata, status = pod["metadata"], pod["status"]
         uid = metadata.get("annotations", {}).get("kubernetes.io/config.hash", metadata["uid"])
@@ -132,7 +137,8 @@ def stale(
             for each in status.get("containerStatuses", ())
         }
         conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
-        if not ids or not ids <= running or conditions.get("Ready") != "True":
+        mirror = MIRROR in metadata.get("annotations", {})
+        if not ids or not ids <= running or not (mirror or conditions.get("Ready") == "True"):
             yield f"{metadata['namespace']}/{metadata['name']}"
 
 

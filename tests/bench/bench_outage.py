@@ -218,7 +218,7 @@ def own_containers(cluster: Cluster, name: str) -> set[tuple[str, str]]:
     found = cluster.get("pods", "-A", "--field-selector", f"spec.nodeName={name}")
     return {
         (pod["metadata"]["name"].removesuffix(f"-{name}"), container["name"])
-        for pod in (found["items"] if isinstance(found, dict) else found)
+        for pod in found
         if pod["metadata"].get("ownerReferences", [{}])[0].get("kind") in ("DaemonSet", "Node")
         for container in pod["spec"]["containers"]
     }

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from tests.bench import run as bench  # noqa: E402
 from tools import gen_docs  # noqa: E402 - a script beside the package
 
-COMMANDS: dict[str, Any] = dict(get_command(cli.app).commands)  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = dict(gen_docs.leaves(get_command(cli.app)))
 PAGES = sorted(
     path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if path.name != "CHANGELOG.md"
 )
@@ -69,7 +69,7 @@ def test_every_command_and_option_is_in_the_reference(name: str) -> None:
 def test_the_readme_has_a_line_for_every_command() -> None:
     rows = re.findall(r"^\| `([a-z]+)[^`]*` \|", text("README.md"), re.MULTILINE)
 
-    assert sorted(rows) == sorted(COMMANDS)
+    assert sorted(rows) == sorted({name.split()[0] for name in COMMANDS})
 
 
 def test_the_readme_gives_every_exit_code_its_meaning() -> None:

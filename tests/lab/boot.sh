@@ -46,8 +46,9 @@ exec unshare --cgroup --mount --propagation private sh -eu -c '
         case $controllers in name=*) controllers=none,$controllers ;; esac
         mount -t cgroup -o "$controllers" cgroup "$point"
     done
+    # A console that nobody reads (passive) stops PID 1 in the middle of a shutdown, after some 8 KiB.
     exec systemd-nspawn "$@"
-' sh "$nodes" "$root" --quiet --register=no --keep-unit --directory="$root" --machine="$name" --kill-signal=SIGRTMIN+3 --console=passive \
+' sh "$nodes" "$root" --quiet --register=no --keep-unit --directory="$root" --machine="$name" --kill-signal=SIGRTMIN+3 --console=read-only \
     --private-network --capability=all --system-call-filter="@keyring bpf @mount" \
     --bind=/dev/kmsg --property=DeviceAllow=all --resolv-conf=off --timezone=off --link-journal=no \
     "--bind-ro=$here/init.sh:/usr/local/sbin/lab-init" "$@" /bin/sh /usr/local/sbin/lab-init

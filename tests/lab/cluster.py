@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -11,10 +10,11 @@ from typing import Self
 
 from . import cache, golden, network, recipes
 from .cache import LabError
-from .machine import ENVIRONMENT, machines, start_time
+from .machine import ENVIRONMENT, machines
 from .members import ADMIN, FILES, Members
 from .node import preflight
 from .packages import host_packages
+from .process import this_process
 
 
 def build() -> None:
@@ -38,7 +38,7 @@ class Cluster(Members):
         cluster = cls(name or f"cluster-{secrets.token_hex(3)}")
         if any(node.dir.exists() for node in cluster.nodes.values()):
             raise LabError(f"there is a cluster {cluster.name!r} already")
-        owner = None if keep else [os.getpid(), start_time(os.getpid())]
+        owner = None if keep else this_process()
         try:
             cluster.make([recipes.libraries().path, *golden.layers()], owner, golden.GOLDEN.path)
             cluster.boot()

@@ -14,8 +14,9 @@ from . import cache, recipes
 from .cache import Artefact, LabError, progress
 from .cluster_images import CLUSTER_IMAGES, COREDNS_IMAGE
 from .kubernetes import COMMANDS, KUBELET
-from .machine import HERE, start_time
+from .machine import HERE
 from .members import FILES, LEADERS, SEATS, Member, Members, each_at_once
+from .process import this_process
 
 WORKLOADS = ("web", "agent", "db")
 TOKEN = "abcdef.0123456789abcdef"  # noqa: S105 -- of files/cluster/kubeadm.yaml; the network is the cluster's own
@@ -70,7 +71,7 @@ def _make_golden(out: Path) -> None:
 
     with ExitStack() as stack:
         stack.callback(cluster.destroy)
-        cluster.make(layers(), [os.getpid(), start_time(os.getpid())], None)
+        cluster.make(layers(), this_process(), None)
         step("booting three nodes and loading the images")
         cluster.boot(f"--bind-ro={CLUSTER_IMAGES.path}:{IMAGES}")
         each_at_once(_load, list(cluster.nodes.values()))

@@ -17,6 +17,7 @@ from typing import IO
 
 from . import network
 from .cache import LabError, cache_dir, copy_tree, remove_tree
+from .process import NodeProcess, children, start_time
 
 HERE = Path(__file__).resolve().parent
 CGROUP = Path("/sys/fs/cgroup")
@@ -31,22 +32,6 @@ ENVIRONMENT = {
 _booted: dict[int, subprocess.Popen[bytes]] = {}
 
 
-def start_time(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since boot; None when there is none, or only its zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def children(pid: int) -> list[int]:
-    """Return the direct children of a process."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
 def nodes_dir() -> Path:
     """Return the folder that holds one folder per machine."""
     return cache_dir() / "nodes"
@@ -59,22 +44,6 @@ def until(what: str, ready: Callable[[], bool], timeout: float, pause: float = 0
         if time.monotonic() > deadline:
             raise LabError(f"{what}: not within {timeout:g} s")
         time.sleep(pause)
-
-
-class NodeProcess(subprocess.Popen[str]):
-    """A command in a machine: signals reach the command itself, and `wait` tells how it ended."""
-
-    def send_signal(self, sig: int) -> None:
-        """Send a signal to the command (nsenter only waits for it, and ends the way it ended)."""
-        self.poll()
-        if self.returncode is not None:
-            return
-        deadline = time.monotonic() + 1  # nsenter may not have forked yet
-        while not (found := children(self.pid)) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        for pid in found or [self.pid]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, sig)
 
 
 class Machine:

@@ -119,8 +119,8 @@ def lacking(objects: Objects, booted: Mapping[str, float]) -> list[str]:
             missing.append(f"node {node['metadata']['name']}: not Ready")
     for pod in objects["Pod"]:
         node = pod["spec"].get("nodeName")
-        if (node is None or node in booted) and pod["status"]["phase"] not in ("Succeeded", "Failed"):
-            missing += _lacking_pod(pod, booted.get(node, 0))
+        if node in booted and pod["status"]["phase"] not in ("Succeeded", "Failed"):
+            missing += _lacking_pod(pod, booted[node])
     return missing
 
 
@@ -137,7 +137,7 @@ def _lacking_pod(pod: Json, booted: float) -> list[str]:
 
 
 def lacking_together(objects: Objects, booted: float) -> list[str]:
-    """Return what keeps controllers from having done their work: leaders, replicas, endpoints of present pods.
+    """Return what keeps controllers from having done their work: leaders, nodes for pods, replicas, endpoints.
 
     Args:
         objects: kind → objects.
@@ -145,6 +145,11 @@ def lacking_together(objects: Objects, booted: float) -> list[str]:
     """
     leases = {each["metadata"]["name"]: _since(each["spec"].get("renewTime")) for each in objects["Lease"]}
     missing = [f"leader {name}: none yet" for name in LEADERS if leases.get(name, 0) < booted]
+    missing += [
+        f"pod {pod['metadata']['name']}: no node yet"
+        for pod in objects["Pod"]
+        if "nodeName" not in pod["spec"]
+    ]
     addresses = {
         (pod["metadata"]["namespace"], pod["metadata"]["name"]): pod["status"].get("podIP")
         for pod in objects["Pod"]

@@ -14,8 +14,9 @@ from typing import Self
 from . import cache, recipes
 from .cache import LabError
 from .kubernetes import KUBELET
-from .machine import CGROUP, HERE, Machine, machines, nodes_dir, start_time, until
+from .machine import CGROUP, HERE, Machine, machines, nodes_dir, until
 from .packages import host_packages
+from .process import start_time, this_process
 
 # The pods of files/standalone/etc/kubernetes/manifests.
 PODS = {"besteffort": ("main",), "burstable": ("app", "sidecar"), "guaranteed": ("main",)}
@@ -77,7 +78,7 @@ def abandoned() -> list[Machine]:
 
 def owned() -> list[Machine]:
     """Return the nodes that this process made and that end with it."""
-    me = (os.getpid(), start_time(os.getpid()))
+    me = tuple(this_process())
     return [machine for machine in machines() if owner_of(machine) == me]
 
 
@@ -114,7 +115,7 @@ class Node(Machine):
         storage = recipes.STORAGE[flavour].path
         data = {folder: storage / folder for folder in recipes.storage_folders(flavour)}
         layers = [recipes.libraries().path, KUBELET.path, recipes.ROOTFS.path]
-        owner = None if keep else [os.getpid(), start_time(os.getpid())]
+        owner = None if keep else this_process()
         try:
             node.make(layers, {**data, "var/lib/kubelet": None}, flavour=flavour, owner=owner)
             recipes.install_files(node.root, flavour, "standalone")

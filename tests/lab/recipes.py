@@ -16,8 +16,9 @@ from pathlib import Path
 
 from .cache import Artefact, LabError, command, copy_tree, remove_tree
 from .kubernetes import KUBELET, SOURCE
-from .machine import HERE, Machine, start_time
+from .machine import HERE, Machine
 from .packages import SUITE, apt_sources
+from .process import this_process
 
 PYTHON = "3.11"  # of that suite
 PACKAGES = (
@@ -220,7 +221,7 @@ def _storage(flavour: str) -> Artefact:
         with ExitStack() as stack:
             stack.callback(machine.destroy)
             folders = storage_folders(flavour)
-            owner = [os.getpid(), start_time(os.getpid())]
+            owner = this_process()
             machine.make([ROOTFS.path], dict.fromkeys(folders), flavour=flavour, owner=owner)
             install_files(machine.root, flavour)
             machine.boot(f"--bind-ro={IMAGES.path}:/mnt")

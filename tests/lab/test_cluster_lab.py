@@ -207,6 +207,7 @@ def objects(**changes: Any) -> dict[str, list[dict[str, Any]]]:
         "started": AFTER,
         "pod_ready": True,
         "mirror": {},
+        "node": {"nodeName": "w1"},
         "phase": "Running",
         "gone": {},
         "leader": AFTER,
@@ -229,7 +230,7 @@ def objects(**changes: Any) -> dict[str, list[dict[str, Any]]]:
         "Pod": [
             {
                 "metadata": {**target, "annotations": said["mirror"], **said["gone"]},
-                "spec": {"nodeName": "w1", "containers": [{}]},
+                "spec": {**said["node"], "containers": [{}]},
                 "status": {"phase": said["phase"], "podIP": "10.244.1.2", "containerStatuses": [running]},
             }
         ],
@@ -263,6 +264,8 @@ def objects(**changes: Any) -> dict[str, list[dict[str, Any]]]:
         ({"pod_ready": False}, ["pod p: not ready"]),
         ({"pod_ready": False, "mirror": {"kubernetes.io/config.mirror": "x"}}, []),
         ({"started": BEFORE, "phase": "Succeeded"}, []),
+        ({"node": {}}, ["pod p: no node yet"]),
+        ({"node": {"nodeName": "w2"}, "started": BEFORE}, []),
         ({"gone": {"deletionTimestamp": AFTER}}, ["pod p: terminating"]),
         ({"leader": BEFORE}, ["leader kube-controller-manager: none yet", "leader kube-scheduler: none yet"]),
         ({"replicas": 0}, ["Deployment d: 0 of 1 ready"]),

@@ -130,7 +130,7 @@ def test_a_node_that_was_cordoned_before_stays_cordoned(cluster: Cluster, w1: No
 BROKEN = {
     "no such file": ("rm -f /root/bad.conf", 2, "no such file"),
     "not YAML": ("printf 'a: [' >/root/bad.conf", 3, "/root/bad.conf:1"),
-    "no clusters": ("echo 'kind: Config' >/root/bad.conf", 3, "names no clusters"),
+    "no clusters": ("echo 'kind: Config' >/root/bad.conf", 3, "no `clusters`"),
     "writable by others": (
         f"cp {ADMIN} /root/bad.conf; chmod 0666 /root/bad.conf",
         3,
@@ -148,7 +148,7 @@ BROKEN = {
         "certificate signed by unknown authority",
     ),
 }
-TOKEN = """apiVersion: v1
+WITH_BEARER = """apiVersion: v1
 kind: Config
 clusters: [{{name: lab, cluster: {{server: "https://10.99.0.2:6443", insecure-skip-tls-verify: true}}}}]
 users: [{{name: someone, user: {{token: {token}}}}}]
@@ -169,12 +169,13 @@ def test_a_kubeconfig_that_cannot_be_used_is_named(cluster: Cluster, w1: Node, w
 
 
 def test_a_token_that_is_wrong_and_one_without_rights_are_told_apart(cluster: Cluster, w1: Node) -> None:
+    nonsense = "a.b.c"
     with unchanged(cluster, w1):
-        w1.write("/root/bad.conf", TOKEN.format(token="a.b.c"))
+        w1.write("/root/bad.conf", WITH_BEARER.format(token=nonsense))
         w1.run("chmod 600 /root/bad.conf")
         refused = cgmigrate(w1, "plan", "--kubeconfig", "/root/bad.conf", check=3)
         assert "Unauthorized" in refused.stderr
-        assert "a.b.c" not in refused.stderr + refused.stdout
+        assert nonsense not in refused.stderr + refused.stdout
 
         cluster.kubectl("create", "serviceaccount", "nobody", check=False)
         until("a token", lambda: bool(cluster.get("serviceaccount", "nobody").get("secrets")), 20)
@@ -182,7 +183,7 @@ def test_a_token_that_is_wrong_and_one_without_rights_are_told_apart(cluster: Cl
         token = cluster.kubectl(
             "get", "secret", secret, "-o", "go-template={{.data.token | base64decode}}"
         ).stdout
-        w1.write("/root/bad.conf", TOKEN.format(token=token))
+        w1.write("/root/bad.conf", WITH_BEARER.format(token=token))
         refused = cgmigrate(w1, "plan", "--kubeconfig", "/root/bad.conf", check=3)
         for right in ("patch nodes", "create pods/eviction", "get daemonsets.apps"):
             assert right in refused.stderr

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import Any
@@ -17,11 +18,13 @@ from .node import KUBELET_CONFIG, Node
 from .traffic import traffic
 
 ADMIN = "/root/admin.conf"
+# etcd's own API as JSON, past the API server; keys and values are in base64 there.
 ETCD = (
-    "docker exec $(docker ps -q --filter label=io.kubernetes.container.name=etcd) etcdctl"
-    " --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt"
-    " --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key"
+    "curl --silent --fail --cacert /etc/kubernetes/pki/etcd/ca.crt"
+    " --cert /etc/kubernetes/pki/apiserver-etcd-client.crt --key /etc/kubernetes/pki/apiserver-etcd-client.key"
+    " https://127.0.0.1:2379/v3/kv"
 )
+KEY, VALUE = (base64.b64encode(text).decode() for text in (b"survivor", b"value"))
 
 
 def node_of(cluster: Cluster, name: str) -> dict[str, Any]:
@@ -131,14 +134,15 @@ def test_the_control_plane_is_switched_and_taken_back(make_cluster: MakeCluster)
     node = cluster.nodes["cp1"]
     before, own = files(node), kept(cluster, "cp1")
     cluster.kubectl("create", "configmap", "survivor", "--from-literal=key=value")
-    node.run(f"{ETCD} put survivor value")
+    node.run(f"{ETCD}/put -d '{json.dumps({'key': KEY, 'value': VALUE})}'")
     audit = document(node, "audit")
     assert {"control-plane"} <= {finding["id"] for finding in audit["findings"]}
     plan(cluster, "cp1")
 
     def holds() -> None:
         assert "value" == cluster.get("configmap", "survivor")["data"]["key"]
-        assert "survivor\nvalue\n" == node.run(f"{ETCD} get survivor").stdout
+        answer = json.loads(node.run(f"{ETCD}/range -d '{json.dumps({'key': KEY})}'").stdout)
+        assert [VALUE] == [each["value"] for each in answer["kvs"]]
         assert is_schedulable(cluster, "cp1")
         assert [] == marks(cluster)
         assert own == kept(cluster, "cp1")
@@ -164,16 +168,7 @@ def test_an_api_server_that_goes_away_in_the_middle_leaves_a_settled_node_and_co
     node, cp1 = cluster.nodes["w1"], cluster.nodes["cp1"]
     plan(cluster, "w1", "--api-timeout", "10")
     with node.popen(["cgmigrate", "apply", PLAN, "--yes"]) as run:
-        until(
-            "the kubelet to be stopped",
-            lambda: (
-                "kubelet"
-                in node.run("ls /run/cgmigrate/allow; systemctl is-active kubelet", check=False).stdout
-                and node.run(["systemctl", "is-active", "kubelet"], check=False).stdout != "active\n"
-            ),
-            120,
-            0.1,
-        )
+        until("the kubelet to be stopped", lambda: not node.healthy(), 120, 0.1)
         cp1.run(
             "mv /etc/kubernetes/manifests/kube-apiserver.yaml /root/; systemctl stop kubelet; docker kill $(docker ps -q --filter label=io.kubernetes.container.name=kube-apiserver)"
         )
@@ -186,10 +181,19 @@ def test_an_api_server_that_goes_away_in_the_middle_leaves_a_settled_node_and_co
     assert_no_guard(node)
 
     cp1.run("mv /root/kube-apiserver.yaml /etc/kubernetes/manifests/; systemctl start kubelet")
-    until("the API server", lambda: cluster.kubectl("get", "--raw", "/readyz", check=False).stdout == "ok", 120, 1)
+    until(
+        "the API server",
+        lambda: cluster.kubectl("get", "--raw", "/readyz", check=False).stdout == "ok",
+        120,
+        1,
+    )
     assert not is_schedulable(cluster, "w1")
-    for command in commands:
-        until(command, lambda command=command: node.run(command, check=False).returncode == 0, 120, 1)
+    until(
+        "the commands that were left",
+        lambda: all(node.run(command, check=False).returncode == 0 for command in commands),
+        180,
+        1,
+    )
     assert is_schedulable(cluster, "w1")
     assert [] == marks(cluster)
     cluster.wait()
@@ -199,7 +203,7 @@ def test_an_api_server_that_goes_away_in_the_middle_leaves_a_settled_node_and_co
 @pytest.mark.slow
 def test_a_mixed_cluster_is_told_what_kubeadm_will_do_and_kubeadm_does_it(make_cluster: MakeCluster) -> None:
     cluster = make_cluster()
-    w1, cp1 = cluster.nodes["w1"], cluster.nodes["cp1"]
+    w1, w2, cp1 = (cluster.nodes[name] for name in ("w1", "w2", "cp1"))
     before = cluster.get("configmap", "kubelet-config-1.20", "-n", "kube-system")["data"]["kubelet"]
     plan(cluster, "w1")
     cgmigrate(w1, "apply", PLAN, "--yes")
@@ -223,18 +227,22 @@ def test_a_mixed_cluster_is_told_what_kubeadm_will_do_and_kubeadm_does_it(make_c
     shown = cgmigrate(cp1, "cluster", "plan", "-o", "/root/cluster.json").stdout
     assert re.search(r"^-\s*cgroupDriver: cgroupfs$", shown, re.MULTILINE)
     assert re.search(r"w1: runs with systemd; the next .kubeadm upgrade node. there writes cgroupfs", shown)
-    assert re.search(r"cp1: runs with cgroupfs; .kubeadm upgrade node. changes nothing", shown)
+    assert re.search(r"cp1: runs with cgroupfs, whatever the ConfigMap says: kubeadm before 1.22 asks", shown)
+    assert re.search(r"w2: runs with cgroupfs; .kubeadm upgrade node. changes nothing", shown)
     cgmigrate(cp1, "cluster", "apply", "/root/cluster.json", "--yes")
     after = cluster.get("configmap", "kubelet-config-1.20", "-n", "kube-system")["data"]["kubelet"]
     assert before.replace("cgroupDriver: cgroupfs", "cgroupDriver: systemd") == after
     assert "" == told(w1, "--kubeconfig", ADMIN)
-    assert "systemd" in told(cp1)
+    assert "does not follow the ConfigMap: kubeadm before 1.22 asks `docker info`" in told(cp1)
+    cluster.give_admin("w2", ADMIN)
+    assert "writes `cgroupDriver: systemd`" in told(w2, "--kubeconfig", ADMIN)
     w1.run(["kubeadm", "upgrade", "node", "phase", "kubelet-config"])
     assert "cgroupDriver: systemd" in w1.read(KUBELET_CONFIG)
-    theirs = cp1.read(KUBELET_CONFIG)
-    cp1.run(["kubeadm", "upgrade", "node", "phase", "kubelet-config"])
-    assert "cgroupDriver: systemd" in cp1.read(KUBELET_CONFIG)
-    cp1.write(KUBELET_CONFIG, theirs)
+    for node, driver in ((cp1, "cgroupfs"), (w2, "systemd")):
+        theirs = node.read(KUBELET_CONFIG)
+        node.run(["kubeadm", "upgrade", "node", "phase", "kubelet-config"])
+        assert f"cgroupDriver: {driver}" in node.read(KUBELET_CONFIG)
+        node.write(KUBELET_CONFIG, theirs)
 
     assert "nothing to do" in cgmigrate(cp1, "cluster", "plan").stdout
     cgmigrate(cp1, "rollback", "--yes")

@@ -701,6 +701,34 @@ def test_one_command_removes_a_tree_from_all_hierarchies() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [
+        ("docker", "docker rm -f $(docker ps -aq --filter label=io.kubernetes.pod.uid) && "),
+        ("containerd", "crictl rmp -fa && "),
+    ],
+)
+def test_what_lives_in_a_leftover_tree_is_removed_before_the_tree(kind: str, first: str) -> None:
+    """A plain rmdir refuses, and stopping the slices would kill it without its grace."""
+    switching: tuple[tuple[str, Facts, str], ...] = (
+        ("old-tree-left", switched(), "cgroupfs"),
+        ("stale-target-tree", but(), "systemd"),
+    )
+    for name, facts, spelled in switching:
+        empty, populated = (
+            _only(
+                but(
+                    facts,
+                    runtime={"kind": kind, "handlers": ()},
+                    cgroups={"trees": (tree(spelled, populated=count),)},
+                ),
+                name,
+            ).remediation
+            for count in (0, 1)
+        )
+        assert populated == first + empty
+
+
 def test_blockers_come_first() -> None:
     facts = but(DOCKER, node={"uid": 1, "swap": True} | V1, runtime={"cgroup_parent": "/x"})
     assert [each.severity for each in run_checks(facts)] == [B, B, W, I]

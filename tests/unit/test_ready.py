@@ -31,7 +31,10 @@ def test_a_time_of_the_api_is_compared_to_the_microsecond_it_has(stamp: str | No
 
 def node(status: str, heartbeat: str, message: str = "") -> dict[str, Any]:
     ready = {"type": "Ready", "status": status, "lastHeartbeatTime": heartbeat, "message": message}
-    return {"metadata": {"name": "w1"}, "status": {"conditions": [{"type": "DiskPressure", "status": "False"}, ready]}}
+    return {
+        "metadata": {"name": "w1"},
+        "status": {"conditions": [{"type": "DiskPressure", "status": "False"}, ready]},
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,9 @@ def pod(name: str, *ids: str, ready: str = "True", **metadata: Any) -> dict[str,
     }
 
 
+MIRROR = {"kubernetes.io/config.hash": "hash-of-cp", "kubernetes.io/config.mirror": "hash-of-cp"}
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
@@ -70,7 +76,9 @@ def pod(name: str, *ids: str, ready: str = "True", **metadata: Any) -> dict[str,
         (pod("agent"), ["default/agent"]),
         (pod("agent", "docker://old", deletionTimestamp=AFTER), []),
         (pod("other", "docker://old"), []),
-        (pod("cp", "docker://old", annotations={"kubernetes.io/config.hash": "hash-of-cp"}), ["default/cp"]),
+        (pod("cp", "docker://old", annotations=MIRROR), ["default/cp"]),
+        (pod("cp", "docker://new", annotations=MIRROR, ready="False"), []),
+        (pod("cp", annotations=MIRROR), ["default/cp"]),
     ],
 )
 def test_a_pod_of_the_node_counts_only_with_containers_that_run_now(

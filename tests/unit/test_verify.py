@@ -662,6 +662,38 @@ def test_only_an_old_tree_in_which_nothing_lives_is_removed_without_its_pods() -
     )
 
 
+def _containerd(evidence: Evidence, *, systemd_cgroup: bool | None = None) -> Evidence:
+    runc = Handler(
+        name="runc", runtime_type="io.containerd.runc.v2", is_default=True, systemd_cgroup=systemd_cgroup
+    )
+    file = "/etc/containerd/config.toml"
+    return runtime(evidence, kind="containerd", handlers=(runc,), config_file=file, units=())
+
+
+def test_a_literal_container_is_one_finding_whose_remedy_is_what_is_still_to_do() -> None:
+    """The handler first, where it is wrong; then the pods, which nothing else moves; a mere directory is removed."""
+    everywhere = (f"{CPU}{LITERAL}", f"{MEMORY}/system.slice{LITERAL}")
+    living = tree(process(sound(), memory=LITERAL), literal=everywhere)
+
+    def remedy(evidence: Evidence, on: Driver = Driver.SYSTEMD) -> str:
+        [finding] = [each for each in judge(evidence, on).findings if each.id == "verify-literal-cgroup"]
+        assert finding.summary.startswith("1 container in a literal cgroup")
+        assert finding.detail == LITERAL[1:]
+        return finding.remediation
+
+    remove = f"crictl rmp -f {SANDBOX_ID}"
+    assert remedy(_containerd(living, systemd_cgroup=True)) == remove
+    assert remedy(_containerd(living)) == (
+        "set SystemdCgroup = true in the options of handler runc in /etc/containerd/config.toml, "
+        f"then systemctl restart containerd.service, then {remove}"
+    )
+    assert remedy(_containerd(living), Driver.CGROUPFS) == remove
+    gone = f"/kubepods-podx.slice:cri-containerd:{'0' * 64}"
+    empty = tree(_containerd(sound(), systemd_cgroup=True), literal=(f"{CPU}{gone}",))
+    [finding] = [each for each in judge(empty, Driver.SYSTEMD).findings if each.id == "verify-literal-cgroup"]
+    assert finding.remediation == f"find {CPU}{gone} -depth -type d -exec rmdir '{{}}' ';'"
+
+
 # --- the witnesses -----------------------------------------------------------------------------
 
 
