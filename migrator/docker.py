@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from migrator.containers import (
     CONTAINER_NAME,
+    GRACE,
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
@@ -40,6 +41,14 @@ _FIELDS = (
     '"cpus":{{json .HostConfig.NanoCpus}},"shares":{{json .HostConfig.CpuShares}}}'
 )
 """What is asked of `docker inspect`; never the environment, which holds secrets."""
+
+_LISTED = (
+    '{"id":{{json .ID}},'
+    f'"kind":{{{{json (.Label "{_KIND}")}}}},'
+    f'"name":{{{{json (.Label "{CONTAINER_NAME}")}}}},'
+    f'"grace":{{{{json (.Label "{_ANNOTATION}{GRACE}")}}}}}}'
+)
+"""What `docker ps` is asked for where a container is only to be removed: one call in the place of two."""
 
 _CALL = 60.0  # seconds; a loaded dockerd answers `inspect` of hundreds of containers slowly
 _AT_ONCE = 500  # containers in one call: keeps the command line far below the kernel's limit
@@ -132,14 +141,12 @@ class DockerControl(Docker):
         Raises:
             HostError: dockerd does not run, or a container is still there afterwards.
         """
-        everything = self._inspect(self._ids(f"label={POD_UID}"))
+        everything = self._listed()
         sandboxes = [each for each in everything if each.sandbox]
         containers = [each for each in everything if not each.sandbox]
         if everything:
             progress(f"removing {_count(len(containers), 'container')}, {_count(len(sandboxes), 'sandbox')}")
-        self._stop(
-            [each for each in containers if each.state not in ("exited", "created", "dead")], grace_seconds
-        )
+        self._stop(containers, grace_seconds)  # which does nothing to one that does not run
         # A sandbox has nothing to say goodbye to, and each call counts here: the node is out of service.
         for ids in _chunks([each.id for each in (*containers, *sandboxes)]):
             self._docker("rm", "--force", *ids, timeout=_CALL + len(ids), gone_is_fine=True)
@@ -150,6 +157,25 @@ class DockerControl(Docker):
                 hint=f"docker rm --force {' '.join(left)}",
             )
         return len(everything)
+
+    def _listed(self) -> list[RuntimeContainer]:
+        """Return Kubernetes' containers with what their removal needs, and no more."""
+        done = self._docker("ps", "--all", "--no-trunc", f"--filter=label={POD_UID}", f"--format={_LISTED}")
+        try:
+            rows = [json.loads(line) for line in done.stdout.splitlines() if line]
+            return [
+                RuntimeContainer(
+                    id=row["id"],
+                    name=row["name"],
+                    sandbox=row["kind"] == "podsandbox",
+                    annotations={GRACE: row["grace"]},
+                )
+                for row in rows
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise HostError(
+                f"`docker ps` at {self.socket} gave an answer of unknown form: {error}"
+            ) from error
 
     def _stop(self, containers: Sequence[RuntimeContainer], most: int) -> None:
         """Stop containers, all at once, each with its own grace."""

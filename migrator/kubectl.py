@@ -25,6 +25,7 @@ _SURROUNDINGS = ENVIRONMENT | {
     "KUBERC": "off",
     "KUBECTL_KUBERC": "false",
 }
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _GRACE = 3.0  # seconds that a terminated kubectl gets
 _MAX_LINE = 65536
 _MAX_SAID = 500
@@ -299,9 +300,17 @@ def _start(argv: Sequence[str], stderr: int) -> subprocess.Popen[bytes]:
             stderr=stderr,
             env=_SURROUNDINGS,
             start_new_session=True,  # a Ctrl-C on the terminal is ours to handle, not the child's
+            preexec_fn=_die_with_us,  # noqa: PLW1509 - one call into the kernel, and no other thread is about
         )
     except OSError as error:
         raise KubeError(f"{argv[0]} cannot be started: {error.strerror}", kind="kubectl") from error
+
+
+def _die_with_us() -> None:
+    """End kubectl when this process is killed: a drain must not go on while its run is being taken back."""
+    import ctypes  # noqa: PLC0415 late: only a child needs it
+
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

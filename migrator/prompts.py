@@ -26,7 +26,7 @@ def choose(question: str, answers: Mapping[str, str], default: str) -> str:
         question,
         choices=choices,
         default=chosen,
-        instruction=f"(arrows, Enter: {default})",
+        instruction=f"(Enter: {default})",
         output=create_output(stdout=sys.stderr),
     )
     try:

@@ -233,7 +233,7 @@ class Drain(OnNode):
             if event.kind == "evicted":
                 done.add(pod)
             budget = budgets.get(pod, "") if event.kind == "blocked" else ""
-            kept = f" by the budget {budget}" if budget else ""
+            kept = f" (budget {budget})" if budget else ""
             hands.say(f"[{len(done)}/{len(going)} gone] {event.text}{kept}")
 
         answer = ""
@@ -241,7 +241,7 @@ class Drain(OnNode):
         def decide(event: DrainEvent) -> str:
             nonlocal answer
             answer = hands.ask(
-                f"{event.namespace}/{event.name} may not be evicted now. What now?",
+                f"{event.namespace}/{event.name} is kept by a budget: what now?",
                 {
                     "wait": f"go on trying, {self.options.timeout_seconds} s in all",
                     "skip": "leave this node as it is: take the run back",

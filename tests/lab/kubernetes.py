@@ -113,7 +113,7 @@ def _make_kubernetes(out: Path) -> None:
         cwd=tree,
         env=_environment(),
     )
-    progress("kubernetes: compiling six more commands (six to eight minutes on two cores the first time)")
+    progress("kubernetes: compiling six more commands (two minutes on two cores the first time)")
     _compile(
         ["kubeadm", "kubectl", "kube-proxy", *CONTROL_PLANE],
         out / "images",

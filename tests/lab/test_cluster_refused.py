@@ -4,6 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -222,3 +227,102 @@ def test_a_node_drained_elsewhere_is_switched_without_touching_its_cordon(cluste
     cgmigrate(w1, "rollback", "--yes")
     assert not is_schedulable(cluster, "w1")
     cluster.kubectl("uncordon", "w1")
+
+
+def on_a_terminal(node: Node, keys: bytes) -> tuple[int, str]:
+    """Apply the plan in the node on a terminal: confirm, and type `keys` when a budget holds the drain."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 200))
+    said = b""
+    typed = 0
+    run = node.popen(["cgmigrate", "apply", PLAN], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            piece = os.read(ours, 4096) if select.select([ours], [], [], 1)[0] else b""
+        except OSError:  # Linux's end of a terminal whose other side is gone
+            break
+        said += piece
+        if b"\x1b[6n" in piece:  # prompt_toolkit asks where the cursor is, and a real terminal answers
+            os.write(ours, b"\x1b[1;1R")
+        if typed == 0 and b"Enter: no" in said:
+            os.write(ours, b"y")
+            typed = 1
+        if typed == 1 and b"Enter: wait" in said:
+            os.write(ours, keys)
+            typed = 2
+        if typed == 2 and b"Enter: yes" in said:  # roll back now?
+            os.write(ours, b"\r")
+            typed = 3
+    os.close(ours)
+    run.kill()  # which does nothing to one that has ended
+    return run.wait(60), said.decode()
+
+
+DOWN = b"\x1b[B"
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "said"),
+    [
+        (DOWN + b"\r", 5, "The run was rolled back"),
+        (DOWN + DOWN + b"\r", 7, "stopped while w1 is being drained"),
+        (b"\x03", 7, "stopped while w1 is being drained"),
+        (b"\r", 5, "w1 is not drained after 15 s"),
+    ],
+    ids=["skip", "abort", "Ctrl-C", "Enter waits"],
+)
+def test_a_terminal_is_asked_what_to_do_about_a_budget(
+    cluster: Cluster, w1: Node, keys: bytes, code: int, said: str
+) -> None:
+    with workload(cluster, "strict"), unchanged(cluster, w1):
+        cgmigrate(w1, "plan", "--kubeconfig", ADMIN, "--drain-timeout", "15", "-o", PLAN)
+        ended, shown = on_a_terminal(w1, keys)
+        assert (code, True) == (ended, said in shown), shown
+        assert "default/strict-" in shown
+        if code == 7:
+            assert not is_schedulable(cluster, "w1")
+            cgmigrate(w1, "rollback", "--yes")
+
+
+@pytest.mark.parametrize("way_out", ["resume", "rollback"])
+def test_a_kill_in_the_middle_of_a_drain_leaves_no_drain_behind_and_is_settled(
+    cluster: Cluster, w1: Node, way_out: str
+) -> None:
+    with workload(cluster, "strict"), unchanged(cluster, w1):
+        cgmigrate(w1, "plan", "--kubeconfig", ADMIN, "--drain-timeout", "15", "-o", PLAN)
+        with w1.popen(["cgmigrate", "apply", PLAN, "--yes"]) as run:
+            until("the drain", lambda: _draining(w1), 30)
+            run.kill()
+        until("kubectl to end with us", lambda: not _draining(w1), 10)
+        assert not is_schedulable(cluster, "w1")
+        if way_out == "resume":
+            assert "default/strict-" in cgmigrate(w1, "resume", "--on-failure", "rollback", check=5).stderr
+        else:
+            cgmigrate(w1, "rollback", "--yes")
+
+
+def _draining(node: Node) -> bool:
+    return "drain w1" in node.run("pgrep -a kubectl", check=False).stdout
+
+
+@pytest.mark.slow
+def test_a_rollback_that_a_budget_holds_stops_before_the_outage_unless_told_otherwise(
+    cluster: Cluster, w1: Node
+) -> None:
+    before = files(w1)
+    cgmigrate(w1, "plan", "--kubeconfig", ADMIN, "--drain-timeout", "15", "-o", PLAN)
+    cgmigrate(w1, "apply", PLAN, "--yes")
+    with workload(cluster, "strict"):
+        on_systemd = files(w1)["sums"]
+        held = cgmigrate(w1, "rollback", "--yes", check=7)
+        assert "stopped before any pod was stopped" in held.stderr
+        assert "--no-drain" in held.stderr
+        assert on_systemd == "".join(
+            line for line in files(w1)["sums"].splitlines(keepends=True) if "cgmigrate-guard" not in line
+        )
+        cgmigrate(w1, "rollback", "--no-drain", "--yes")
+        assert is_schedulable(cluster, "w1")
+    assert before == files(w1)
+    assert [] == marks(cluster)
