@@ -14,7 +14,7 @@ COMPILE = build/tools/bin/pip-compile -q --generate-hashes --allow-unsafe --no-e
 PARALLEL := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target
 
 .DEFAULT_GOAL := help
-.PHONY: help venv programs demo check test lint types pure docs bench lab-up lab-shell lab-down lock dist clean
+.PHONY: help venv programs demo check test lint types pure docs bench lab-up lab-shell lab-down cluster-up cluster-down lock dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ lab-shell: venv  ## a shell in the node [NAME=…]
 
 lab-down: venv  ## destroy the node [NAME=…], or all of them
 	@$(RUN) -m tests.lab down $(NAME)
+
+cluster-up: venv  ## boot a throwaway kubeadm cluster of three nodes [NAME=…]; as root
+	@$(RUN) -m tests.lab cluster-up $(if $(NAME),--name $(NAME))
+
+cluster-down: venv  ## destroy the cluster [NAME=…], or all of them
+	@$(RUN) -m tests.lab cluster-down $(NAME)
 
 build/tools/bin/pip-compile:
 	@$(PYTHON) -m venv build/tools

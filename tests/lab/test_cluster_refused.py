@@ -214,7 +214,6 @@ def test_a_node_name_that_the_api_does_not_know_is_named(cluster: Cluster, w1: N
         assert "is another machine" in refused.stderr
 
 
-@pytest.mark.slow
 def test_a_node_drained_elsewhere_is_switched_without_touching_its_cordon(cluster: Cluster, w1: Node) -> None:
     cluster.kubectl("drain", "w1", "--ignore-daemonsets", timeout=120)
     w1.run(f"rm -f {ADMIN}")
@@ -307,7 +306,6 @@ def _draining(node: Node) -> bool:
     return "drain w1" in node.run("pgrep -a kubectl", check=False).stdout
 
 
-@pytest.mark.slow
 def test_a_rollback_that_a_budget_holds_stops_before_the_outage_unless_told_otherwise(
     cluster: Cluster, w1: Node
 ) -> None:
