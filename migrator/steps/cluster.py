@@ -66,10 +66,11 @@ class OnNode:
     def lift(self, hands: Hands) -> None:
         """Uncordon what this run has cordoned, and nothing else, and take its mark away."""
         try:
-            mark = annotation(self.found(hands))
+            node = self.found(hands)
         except StepError as error:
             hands.say(f"not uncordoned: {error.message}")
             return
+        mark = annotation(node)
         control = hands.kube_control(self.kubeconfig)
         if mark == f"{hands.run}:ours":
             control.uncordon(self.node)
@@ -77,7 +78,11 @@ class OnNode:
         elif mark == f"{hands.run}:kept":
             hands.say(f"{self.node} was cordoned before this run, and stays so")
         else:
-            hands.say(f"{self.node} no longer carries the mark of this run; it is left as it is")
+            if node.get("spec", {}).get("unschedulable"):
+                hands.say(
+                    f"{self.node} is cordoned, and no longer carries the mark of this run: somebody else decides"
+                )
+                hands.left(self.kubectl("uncordon", self.node))
             return
         control.unmark(self.node)
 
@@ -184,22 +189,7 @@ class Drain(OnNode):
         """
         if self.back:
             return
-        moves = self._moves(hands)
-        unseen = [
-            each
-            for each in moves
-            if each.goes
-            and (
-                (each.lost and each.uid not in self.lost) or (each.data_deleted and each.uid not in self.data)
-            )
-        ]
-        if unseen:
-            raise StepError(
-                "pods came to the node since the plan that would be lost, or lose their data: "
-                + ", ".join(f"{each.namespace}/{each.name}" for each in unseen),
-                hint="make the plan again and review it: `cgmigrate plan -o FILE`",
-            )
-        self._drain(hands, moves)
+        self._drain(hands, self._moves(hands))
 
     def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
         """Drain, before a finished run is taken back; without an API server the pods go down with the node's services."""
@@ -220,7 +210,31 @@ class Drain(OnNode):
 
         return preview(look_at_pods(hands.kube(self.kubeconfig), self.node), self.options)
 
+    def _hold_shown(self, moves: tuple[Move, ...]) -> None:
+        """Let nothing be lost that the plan did not show, on the way back either.
+
+        Raises:
+            StepError: such a pod is there.
+        """
+        unseen = [
+            each
+            for each in moves
+            if (each.lost and each.uid not in self.lost) or (each.data_deleted and each.uid not in self.data)
+        ]
+        if unseen:
+            names = ", ".join(f"{each.namespace}/{each.name} ({each.why})" for each in unseen)
+            raise StepError(
+                f"pods came to the node since the plan that would be lost, or lose their data: {names}",
+                hint="delete or move them yourself; "
+                + (
+                    "then `cgmigrate rollback` again"
+                    if self.back
+                    else "make the plan again: `cgmigrate plan -o FILE`"
+                ),
+            )
+
     def _drain(self, hands: Hands, moves: tuple[Move, ...]) -> None:
+        self._hold_shown(moves)
         going = [each for each in moves if each.goes]
         if not going:
             hands.say("no pod to evict")

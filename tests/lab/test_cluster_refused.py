@@ -314,6 +314,10 @@ def test_a_rollback_that_a_budget_holds_stops_before_the_outage_unless_told_othe
     cgmigrate(w1, "apply", PLAN, "--yes")
     with workload(cluster, "strict"):
         on_systemd = files(w1)["sums"]
+        with workload(cluster, "bare"):  # whose loss no plan has shown
+            held = cgmigrate(w1, "rollback", "--yes", check=7)
+            assert "that would be lost, or lose their data: default/bare" in held.stderr
+            assert ["bare"] == [pod["metadata"]["name"] for pod in _pods(cluster, "bare")]
         held = cgmigrate(w1, "rollback", "--yes", check=7)
         assert "stopped before any pod was stopped" in held.stderr
         assert "--no-drain" in held.stderr
