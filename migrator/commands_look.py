@@ -21,6 +21,7 @@ from migrator.options import (
     be_verbose,
     is_json,
     kubeconfig_of,
+    node_name_of,
     progress,
     root_of,
     write_json,
@@ -52,7 +53,7 @@ def audit(
     from migrator.session import look  # noqa: PLC0415
 
     be_verbose(verbose)
-    options = PlanOptions(kubeconfig=kubeconfig_of(kubeconfig), node_name=node)
+    options = PlanOptions(kubeconfig=kubeconfig_of(kubeconfig), node_name=node_name_of(node))
     found = look(Reader(root_of(root)), progress, options)
     if is_json(output):
         write_json(judged.to_json(found))
@@ -111,7 +112,7 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     be_verbose(verbose)
     options = PlanOptions(
         kubeconfig=kubeconfig_of(kubeconfig),
-        node_name=node,
+        node_name=node_name_of(node),
         already_drained=already_drained,
         force=force,
         delete_emptydir_data=delete_emptydir_data,

@@ -216,11 +216,13 @@ class Engine:
                 if (
                     planned.kind == "drain"
                 ):  # no pod was stopped yet, and the switch would stop them against a budget
-                    held = f"stopped before any pod was stopped: {error.message}"
+                    held = (
+                        f"the way back stopped at its drain, and nothing but that was done: {error.message}"
+                    )
                     self._note(Kind.INTERRUPTED, error=held)
                     raise InterruptedRunError(
                         held,
-                        hint="`cgmigrate rollback` tries again; with --no-drain it stops the pods as they are",
+                        hint="the node stays cordoned meanwhile; `cgmigrate rollback` tries again, with --no-drain it stops the pods as they are",
                     ) from error
                 if planned.kind in (
                     "wait-healthy",
@@ -259,6 +261,12 @@ class Engine:
 
     def _is_applied(self, planned: PlannedStep, step: Step) -> bool:
         state = self.journal.state
+        if planned.kind == "drain" and not any(
+            each.kind == "stop-unit" and each.id in state.begun for each, _ in self.steps
+        ):
+            return (
+                False  # pods may have come since; only a stop that has begun makes it too late to look again
+            )
         boot = state.applied.get(planned.id)
         released = any(each.kind == "release-guard" and each.id in state.begun for each, _ in self.steps)
         return boot is not None and (not step.volatile or boot == self.journal.boot or released)

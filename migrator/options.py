@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -124,6 +125,17 @@ def kubeconfig_of(path: Path | None) -> str:
     if not chosen.is_file():
         raise UsageError(f"--kubeconfig {chosen}: no such file")
     return str(chosen.absolute())
+
+
+def node_name_of(name: str) -> str:
+    """Return the name of a Node that was given; empty for none.
+
+    Raises:
+        UsageError: no Node can have this name (RFC 1123).
+    """
+    if name and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name):
+        raise UsageError(f"--node {name}: not a name that a Node can have")
+    return name
 
 
 def is_json(output: Format | None) -> bool:

@@ -140,7 +140,7 @@ def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one ca
             case Kind.LEFT:
                 state.left.append(str(record.data.get("command", "")))
             case Kind.INTERRUPTED:
-                pass
+                state.reason = str(record.data.get("error", "")) or state.reason
     return state
 
 

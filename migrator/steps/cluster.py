@@ -238,6 +238,7 @@ class Drain(OnNode):
         going = [each for each in moves if each.goes]
         if not going:
             hands.say("no pod to evict")
+            self._hold_empty(hands)
             return
         budgets = {(each.namespace, each.name): each.budget for each in going if each.budget}
         done: set[tuple[str, str]] = set()
@@ -274,6 +275,26 @@ class Drain(OnNode):
             if answer == "skip":
                 raise SkipNodeError(error.message, hint=error.hint) from error
             raise
+        self._hold_empty(hands)
+
+    def _hold_empty(self, hands: Hands) -> None:
+        """Look once more, after the drain: somebody may have let pods come meanwhile.
+
+        Raises:
+            StepError: the node is not cordoned any more, or pods are on it again.
+        """
+        if not self.found(hands).get("spec", {}).get("unschedulable"):
+            raise StepError(
+                f"{self.node} was uncordoned by somebody else during the drain",
+                hint="agree on it, then begin again",
+            )
+        if came := [
+            f"{each.namespace}/{each.name}" for each in self._moves(hands) if each.goes or each.needs
+        ]:
+            raise StepError(
+                f"pods came to {self.node} during the drain: {', '.join(came)}",
+                hint="they tolerate a cordoned node, or were put there by name; move them, then begin again",
+            )
 
 
 def annotation(node: Mapping[str, Any]) -> str:

@@ -319,7 +319,7 @@ def test_a_rollback_that_a_budget_holds_stops_before_the_outage_unless_told_othe
             assert "that would be lost, or lose their data: default/bare" in held.stderr
             assert ["bare"] == [pod["metadata"]["name"] for pod in _pods(cluster, "bare")]
         held = cgmigrate(w1, "rollback", "--yes", check=7)
-        assert "stopped before any pod was stopped" in held.stderr
+        assert "stopped at its drain" in held.stderr
         assert "--no-drain" in held.stderr
         assert on_systemd == "".join(
             line for line in files(w1)["sums"].splitlines(keepends=True) if "cgmigrate-guard" not in line

@@ -361,6 +361,9 @@ class DrainLine(Line):
 
     kind: ClassVar[str] = "drain"
 
+    def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
+        return Where.BEFORE
+
 
 def test_a_rollback_stops_where_the_drain_is_held_and_goes_on_later(tmp_path: Path) -> None:
     run = make_run(tmp_path)
@@ -373,3 +376,29 @@ def test_a_rollback_stops_where_the_drain_is_held_and_goes_on_later(tmp_path: Pa
     assert ["a", "drain"] == lines(tmp_path)
     engine(run, tmp_path, step("a"), step("drain", DrainLine)).back("asked")
     assert (Status.ROLLED_BACK, []) == (run.state().status, lines(tmp_path))
+
+
+class StopLine(Line):
+    """Stands for the stop of the kubelet, the first step that makes the node's pods go."""
+
+    kind: ClassVar[str] = "stop-unit"
+
+
+def test_a_drain_is_done_again_by_a_resume_until_a_unit_is_being_stopped(tmp_path: Path) -> None:
+    def steps(**faults: BaseException) -> tuple[Line, Line, Line]:
+        faulty = {name: {"apply_before": fault} for name, fault in faults.items()}
+        return (
+            step("d", DrainLine),
+            step("m", Line, **faulty.get("m", {})),
+            step("s", StopLine, **faulty.get("s", {})),
+        )
+
+    run = make_run(tmp_path)
+    with pytest.raises(Crash):
+        engine(run, tmp_path, *steps(m=Crash())).forward()
+    assert ["d"] == lines(tmp_path)
+    with pytest.raises(Crash):
+        engine(run, tmp_path, *steps(s=Crash())).forward()
+    assert ["d", "d", "m"] == lines(tmp_path)
+    engine(run, tmp_path, *steps()).forward()
+    assert ["d", "d", "m", "s"] == lines(tmp_path)

@@ -36,6 +36,7 @@ REFUSED = {
         "cannot be asked to drain this node: connection refused",
     ),
     "one that nobody asked": (on(None), DEFAULT, "nobody asked"),
+    "a Node that is not told": (on(cluster(node=None)), DEFAULT, "does not give the Node"),
     "a right that is missing": (
         on(cluster(missing_rights=("create pods/eviction",))),
         DEFAULT,
