@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import termios
 import time
@@ -171,6 +172,25 @@ def test_a_kubeconfig_that_cannot_be_used_is_named(cluster: Cluster, w1: Node, w
         assert said in refused.stderr
         assert "/root/bad.conf" in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_an_api_server_that_hangs_costs_one_timeout_and_is_named(cluster: Cluster, w1: Node) -> None:
+    cp1 = cluster.nodes["cp1"]
+    server = "docker ps -q --filter label=io.kubernetes.container.name=kube-apiserver"
+    pid = cp1.run(f"docker inspect --format '{{{{.State.Pid}}}}' $({server})").stdout.strip()
+    with unchanged(cluster, w1):
+        cp1.run(["kill", "-STOP", pid])
+        begin = time.monotonic()
+        try:
+            refused = cgmigrate(w1, "plan", "--kubeconfig", ADMIN, check=3)
+        finally:
+            cp1.run(["kill", "-CONT", pid])
+        assert time.monotonic() - begin < 30
+        assert "cannot be asked to drain this node" in refused.stderr
+        assert re.search("(?i)time(d )?out|no answer within|deadline exceeded", refused.stderr), (
+            refused.stderr
+        )
+        until("the API server", lambda: cluster.kubectl("get", "nodes", check=False).returncode == 0, 60, 1)
 
 
 def test_a_token_that_is_wrong_and_one_without_rights_are_told_apart(cluster: Cluster, w1: Node) -> None:
