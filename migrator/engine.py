@@ -136,8 +136,7 @@ class Engine:
         """
         if left := self.hands.leftovers():
             raise LeftToDoError(
-                f"the run is {how}; left to do by hand, because the API server did not answer:\n"
-                + "\n".join(f"  {command}" for command in left)
+                f"the run is {how}; left to do by hand:\n" + "\n".join(f"  {command}" for command in left)
             )
 
     def _capture_files(self) -> None:
@@ -340,13 +339,12 @@ def fail_back(engine: Engine, error: CgmigrateError) -> RolledBackError:
     """Roll a failed run back and return the error that tells both.
 
     Raises:
-        DirtyError: the way back failed too.
-        LeftToDoError: it is back, but for what it leaves to the operator.
+        DirtyError: the way back failed too, or it is back but for what it leaves to the operator.
     """
     try:
         engine.back(error.message)
-    except LeftToDoError as left:
-        raise LeftToDoError(f"{error.message}\n{left.message}", hint=error.hint) from error
+    except LeftToDoError as left:  # no summary of a finished run may follow
+        raise DirtyError(f"{error.message}\n{left.message}", hint=error.hint) from error
     return RolledBackError(
         f"{error.message}\nThe run was rolled back: the node is as it was before", hint=error.hint
     )

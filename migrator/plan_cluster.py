@@ -92,6 +92,11 @@ def _hold_drained(facts: Facts, cluster: Cluster, options: PlanOptions) -> None:
             f"the node is not drained: {', '.join(sorted(set(left)))}",
             hint="kubectl drain NODE --ignore-daemonsets, from where you have access",
         )
+    if cluster.node is not None and not cluster.node.unschedulable:
+        raise BlockedError(
+            f"{cluster.node.name} is empty but not cordoned: pods may come at any moment",
+            hint=f"kubectl cordon {cluster.node.name}, from where you have access",
+        )
 
 
 def config_map_change(facts: Facts, options: PlanOptions, text: bytes | None) -> ConfigMapChange | None:

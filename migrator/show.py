@@ -206,7 +206,7 @@ def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> No
         for step, error in state.failed.items():
             _out(f"    {step}: {error}")
         for command in state.left:
-            _out(f"    left to do: {command}")
+            _out(f"    was left to do by hand: {command}")
     if worker:
         _out(f"in progress: process {worker}")
     elif any(state is not None and not state.status.settled for _, state in found):

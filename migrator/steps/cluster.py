@@ -80,7 +80,8 @@ class OnNode:
         else:
             if node.get("spec", {}).get("unschedulable"):
                 hands.say(
-                    f"{self.node} is cordoned, and no longer carries the mark of this run: somebody else decides"
+                    f"{self.node} is cordoned, and somebody took the mark of this run away: "
+                    "uncordon it unless they want it so"
                 )
                 hands.left(self.kubectl("uncordon", self.node))
             return

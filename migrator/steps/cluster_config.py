@@ -10,6 +10,7 @@ from migrator.cgroups import Driver
 from migrator.configs import kubelet
 from migrator.configs.text import ConfigSyntaxError
 from migrator.errors import StepError
+from migrator.kube import KubeError
 from migrator.steps import Hands, Params, Sight, Undo, Where
 from migrator.steps.cluster import patiently
 from migrator.steps.file import digest
@@ -74,7 +75,13 @@ class ClusterConfig:
         patiently(hands, f"ConfigMap {self.name}", self.patience, lambda: self._restore(hands), command)
 
     def _restore(self, hands: Hands) -> None:
-        found = self._found(hands)
+        try:
+            found = self._found(hands)
+        except KubeError as error:
+            if error.kind != "not-found":
+                raise
+            hands.say(f"the ConfigMap {NAMESPACE}/{self.name} is gone: there is nothing to put back")
+            return
         text = self._text(found)
         old = hands.blob(self.before)
         if digest(text.encode()) == self.before:

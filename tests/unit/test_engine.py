@@ -350,7 +350,7 @@ def test_a_failed_run_that_is_back_and_leaves_a_command_tells_both(tmp_path: Pat
     with pytest.raises(StepError) as failed:
         failing.forward()
 
-    with pytest.raises(LeftToDoError, match=r"(?s)no disk.*undo back"):
+    with pytest.raises(DirtyError, match=r"(?s)no disk.*undo back"):
         fail_back(failing, failed.value)
 
     assert Status.ROLLED_BACK is run.state().status

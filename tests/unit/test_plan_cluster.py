@@ -15,12 +15,13 @@ from migrator.facts.model import Cluster, Facts, KubeletConfigMap
 from migrator.plan_cluster import config_map_change, drain_params, gate, irreversible
 from migrator.plan_options import PlanOptions
 from migrator.plan_steps import node_steps
-from tests.unit.cluster_base import AGENT, BARE, MIRROR, SCRATCH, cluster, cluster_pod
+from tests.unit.cluster_base import AGENT, BARE, MIRROR, SCRATCH, cluster, cluster_node, cluster_pod
 from tests.unit.facts_base import QUIET, but, pod
 
 WEB = cluster_pod("web-1", owner_kind="ReplicaSet", owner_name="web")
 DEFAULT, DRAINED = PlanOptions(), PlanOptions(already_drained=True)
 ALL = PlanOptions(force=True, delete_emptydir_data=True)
+CORDONED = cluster_node(unschedulable=True)
 AWAY = Cluster(kubeconfig="/root/admin.conf", reason="connection refused")
 AGENT_HERE = replace(pod("agent-1"), daemon_set=True)
 
@@ -51,6 +52,7 @@ REFUSED = {
     ),
     "not drained, by the API": (on(cluster(pods=(WEB,))), DRAINED, "the node is not drained: default/web-1"),
     "not drained, a pod of nobody": (on(cluster(pods=(BARE,))), DRAINED, f"not drained: default/{BARE.name}"),
+    "drained and not cordoned": (on(cluster(pods=(AGENT,))), DRAINED, "empty but not cordoned"),
     "not drained, by the runtime": (
         on(AWAY, pod("web-1"), AGENT_HERE),
         DRAINED,
@@ -86,7 +88,7 @@ ALLOWED = {
         [(AGENT.name, False), (BARE.name, True), (SCRATCH.name, True), (MIRROR.name, False)],
     ),
     "drained, by the API": (
-        on(cluster(pods=(AGENT, MIRROR))),
+        on(cluster(pods=(AGENT, MIRROR), node=CORDONED)),
         DRAINED,
         [(AGENT.name, False), (MIRROR.name, False)],
     ),
@@ -115,7 +117,7 @@ CLUSTER_STEPS = ["cordon", "drain", "wait-ready(back)", "wait-ready", "drain(bac
     ("facts", "options", "expected"),
     [
         (on(cluster(pods=(WEB,))), DEFAULT, CLUSTER_STEPS),
-        (on(cluster(pods=(AGENT,))), DRAINED, []),
+        (on(cluster(pods=(AGENT,), node=CORDONED)), DRAINED, []),
         (on(AWAY), DRAINED, []),
         (STANDALONE, DEFAULT, []),
     ],
