@@ -86,7 +86,7 @@ def node_steps(
     ]
 
     here = on_node(facts, options)
-    drained = drain_params(moves, options)
+    drained = drain_params(moves, options) | {"units": [*services, kubelet]}
     ready = (here or {}) | {key: health[key] for key in ("unit", "runtime", "socket", "timeout_seconds")}
     yield _step("guard", "keep kubelet and runtime down if the node reboots in the middle", guarded)
     if here and facts.cluster and facts.cluster.node:

@@ -17,6 +17,7 @@ from migrator.errors import SkipNodeError, StepError
 from migrator.facts.api import CONTROL_PLANE
 from migrator.kube import ANNOTATION, KubeError
 from migrator.steps import Hands, Params, Sight, Undo, Where, on_the_way_back
+from migrator.steps.guard import ensure_active
 
 PAUSE = 1.0
 HOPELESS = frozenset({"kubeconfig", "kubectl", "not-found"})
@@ -58,6 +59,19 @@ class OnNode:
                 hint="make the plan again: `cgmigrate plan -o FILE`",
             )
         return node
+
+    def known(self, look: Hands) -> bool:
+        """Tell whether the Node is still the one of the plan; another one is left alone, and said.
+
+        Raises:
+            KubeError: the API server gave none.
+        """
+        try:
+            self.found(look)
+        except StepError as error:
+            look.say(f"{error.message}; it is left alone")
+            return False
+        return True
 
     def kubectl(self, *words: str) -> str:
         """Return a command line for the operator."""
@@ -162,7 +176,8 @@ class Uncordon(OnNode):
     def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
         """Cordon; a rollback needs no API server, so one that does not answer is said and not waited for."""
         try:
-            self.close(hands)
+            if self.known(hands):
+                self.close(hands)
         except KubeError as error:
             hands.say(f"not cordoned: {error.message}")
 
@@ -179,6 +194,7 @@ class Drain(OnNode):
             delete_emptydir_data=params["delete_emptydir_data"],
             timeout_seconds=params["timeout_seconds"],
         )
+        self.units: list[str] = list(params["units"])
         self.lost = frozenset(params["lost"])
         self.data = frozenset(params["data"])
 
@@ -200,6 +216,8 @@ class Drain(OnNode):
             hands.say("not drained, as asked: the pods go down with the switch")
             return
         try:
+            if not self.known(hands):
+                return
             moves = self._moves(hands)
         except KubeError as error:
             hands.say(f"not drained: {error.message}; the pods go down with the switch")
@@ -236,6 +254,8 @@ class Drain(OnNode):
 
     def _drain(self, hands: Hands, moves: tuple[Move, ...]) -> None:
         self._hold_shown(moves)
+        # A reboot since the guard was installed left them down, and only a kubelet that runs ends a pod that is evicted.
+        ensure_active(hands, self.units)
         going = [each for each in moves if each.goes]
         if not going:
             hands.say("no pod to evict")

@@ -45,8 +45,14 @@ class WaitReady(OnNode):
 
     def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
         """Wait, on the way back."""
-        if self.back:
-            self._wait(hands)
+        if not self.back:
+            return
+        try:
+            if not self.known(hands):
+                return
+        except KubeError as error:
+            hands.say(error.message)
+        self._wait(hands)
 
     def _wait(self, hands: Hands) -> None:
         start = answered = time.monotonic()
