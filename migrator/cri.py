@@ -27,6 +27,7 @@ _DRIVERS = {0: "systemd", 1: "cgroupfs"}
 _CONTAINER_STATES = {0: "created", 1: "running", 2: "exited"}
 _SANDBOX_STATES = {0: "running", 1: "exited"}
 
+_BEING_REMOVED = "already in removing state"  # containerd's words
 _CALL = 30.0  # seconds
 _REMOVE = 120.0  # seconds to stop or remove one sandbox: its network is torn down by CNI programs
 _AT_ONCE = 8  # calls under way
@@ -232,9 +233,9 @@ class CriControl(Cri):
         if sandboxes:
             progress(f"removing {len(sandboxes)} sandboxes")
             self._each("StopPodSandbox", sandboxes, _REMOVE)
-            self._each("RemovePodSandbox", sandboxes, _REMOVE)
+            self._remove("RemovePodSandbox", sandboxes)
         orphans = [{"container_id": each.id} for each in self._call("ListContainers").containers]
-        self._each("RemoveContainer", orphans, _REMOVE)
+        self._remove("RemoveContainer", orphans)
         left = [each.id for each in self._call("ListPodSandbox").items]
         left += [each.id for each in self._call("ListContainers").containers]
         if left:
@@ -243,6 +244,19 @@ class CriControl(Cri):
                 hint=f"crictl --runtime-endpoint unix://{self.socket} rmp --force --all",
             )
         return len(sandboxes) + len(containers)
+
+    def _remove(self, name: str, requests: Sequence[dict[str, object]]) -> None:
+        """Remove each; what a run that was killed has asked for a moment ago is being removed still, and is waited for."""
+        deadline = time.monotonic() + _REMOVE
+        while True:
+            try:
+                self._each(name, requests, _REMOVE)
+            except HostError as error:
+                if _BEING_REMOVED not in error.message or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def _each(self, name: str, requests: Sequence[dict[str, object]], timeout: float) -> None:
         for _answer in self._all(name, requests, timeout):

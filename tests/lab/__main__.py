@@ -145,6 +145,7 @@ def main() -> int:
     )
     adding.add_argument("--all", action="store_true", help="nodes made by hand too")
     adding.set_defaults(run=_prune)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell began us in its background
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         arguments = parser.parse_args()

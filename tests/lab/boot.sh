@@ -32,7 +32,9 @@ exec unshare --cgroup --mount --propagation private sh -eu -c '
     awk -v nodes="$nodes/" -v root="$root" \
         "index(\$2, \"/run/netns/\") == 1 ||
             index(\$2, nodes) == 1 && \$2 != root && index(\$2, root \"/\") != 1 {print \$2}" /proc/mounts |
-        sort -r | while read -r point; do umount "$point"; done
+        sort -r | while read -r point; do
+            umount "$point" 2>/dev/null || ! mountpoint -q "$point"  # that node may be going at this moment
+        done
     hierarchies=$(awk "\$3 == \"cgroup\" || \$3 == \"cgroup2\" {print \$2, \$3, \$4}" /proc/mounts)
     mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
     echo "$hierarchies" | while read -r point type options; do

@@ -66,6 +66,7 @@ def pods_on(cluster: Cluster, name: str) -> list[dict[str, Any]]:
 def assert_all_at_their_place(cluster: Cluster, name: str) -> None:
     """Every pod that the API binds to the node is in the very slice that its uid and QoS class give."""
     node = cluster.nodes[name]
+    node.wait_pods()  # the API tells of before for a while
     memory = set(node.cgroups()["memory"])
     wanted = {
         f"{pod['metadata']['namespace']}/{pod['metadata']['name']}": pod_slice(pod)

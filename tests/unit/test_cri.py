@@ -273,6 +273,19 @@ def test_removal_is_not_done_while_something_is_left(cri: CriControl, runtime: R
         cri.remove_kubernetes(lambda _text: None)
 
 
+def test_what_is_being_removed_for_somebody_else_is_waited_for(cri: CriControl, runtime: Runtime) -> None:
+    runtime.refusals["RemovePodSandbox"] = (
+        grpc.StatusCode.UNKNOWN,
+        "failed to set removing state: container is already in removing state",
+    )
+    over = threading.Timer(0.5, runtime.refusals.clear)
+    over.start()
+
+    assert 4 == cri.remove_kubernetes(lambda _text: None)
+    assert {} == runtime.sandboxes
+    assert runtime.calls.count("RemovePodSandbox") > len("s1 s2".split())
+
+
 def test_an_error_tells_socket_call_and_code(cri: CriControl, runtime: Runtime, tmp_path: Path) -> None:
     runtime.refusals["StopPodSandbox"] = (grpc.StatusCode.UNKNOWN, "cni plugin not initialized")
     with pytest.raises(HostError) as caught:
