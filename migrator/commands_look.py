@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,7 @@ from migrator.options import (
 from migrator.records import RunState
 
 if TYPE_CHECKING:
+    from migrator.host import Reader
     from migrator.plan import Plan
 
 
@@ -54,7 +56,9 @@ def audit(
 
     be_verbose(verbose)
     options = PlanOptions(kubeconfig=kubeconfig_of(kubeconfig), node_name=node_name_of(node))
-    found = look(Reader(root_of(root)), progress, options)
+    reader = Reader(root_of(root))
+    _tell_open_run(reader)
+    found = look(reader, progress, options)
     if is_json(output):
         write_json(judged.to_json(found))
     else:
@@ -121,8 +125,20 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
         cluster_config=cluster_config,
     )
     reader = Reader(root_of(root))
+    _tell_open_run(reader)
     made = plan_node(reader, look(reader, progress, options), options)
     give(made, target, output, "cgmigrate apply")
+
+
+def _tell_open_run(reader: Reader) -> None:
+    """Tell that a run is open: what is found in the middle of one is its doing, and not to be mended by hand."""
+    from migrator import show  # noqa: PLC0415 - late
+    from migrator.journal import Runs  # noqa: PLC0415
+
+    with contextlib.suppress(HostError, ConflictError):  # not root, or a damaged journal: `status` tells more
+        left = Runs(reader).unsettled()
+        if left is not None:
+            show.note(f"the run {left.name} is open: `cgmigrate resume` or `cgmigrate rollback` first")
 
 
 def give(made: Plan, target: Path | None, output: Format | None, following: str) -> None:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import pytest
 
 from migrator.cli import run
+from migrator.host import Host
+from migrator.journal import Runs
 
 NODES = Path(__file__).parent.parent / "nodes"
 SAMPLES = sorted(path.parent.name for path in NODES.glob("*/facts.json"))
@@ -289,3 +291,11 @@ def test_an_unknown_runtime_is_a_blocker_that_names_its_socket(tmp_path: Path) -
     assert "/run/other/other.sock" in audit.stdout
     assert "/run/other/other.sock" in plan.stderr
     assert before == snapshot(image)
+
+
+def test_an_open_run_is_told_before_anything_that_is_found(image: Path) -> None:
+    left = Runs(Host(image)).create("ab" * 32, b"{}", b"{}", [])
+
+    for command in ("audit", "plan"):
+        said = cgmigrate(command, "--root", image).stderr
+        assert f"the run {left.name} is open: `cgmigrate resume` or `cgmigrate rollback` first" in said
