@@ -27,7 +27,7 @@ _DRIVERS = {0: "systemd", 1: "cgroupfs"}
 _CONTAINER_STATES = {0: "created", 1: "running", 2: "exited"}
 _SANDBOX_STATES = {0: "running", 1: "exited"}
 
-_BEING_REMOVED = "already in removing state"  # containerd's words
+_PASSING = ("already in removing state", "is in starting state")  # containerd's words for what ends by itself
 _CALL = 30.0  # seconds
 _REMOVE = 120.0  # seconds to stop or remove one sandbox: its network is torn down by CNI programs
 _AT_ONCE = 8  # calls under way
@@ -246,13 +246,14 @@ class CriControl(Cri):
         return len(sandboxes) + len(containers)
 
     def _remove(self, name: str, requests: Sequence[dict[str, object]]) -> None:
-        """Remove each; what a run that was killed has asked for a moment ago is being removed still, and is waited for."""
+        """Remove each; what is being started or removed still, for a kubelet or a run that is gone, is waited for."""
         deadline = time.monotonic() + _REMOVE
         while True:
             try:
                 self._each(name, requests, _REMOVE)
             except HostError as error:
-                if _BEING_REMOVED not in error.message or time.monotonic() > deadline:
+                passing = any(words in error.message for words in _PASSING)
+                if not passing or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
             else:

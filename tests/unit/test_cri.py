@@ -273,11 +273,12 @@ def test_removal_is_not_done_while_something_is_left(cri: CriControl, runtime: R
         cri.remove_kubernetes(lambda _text: None)
 
 
-def test_what_is_being_removed_for_somebody_else_is_waited_for(cri: CriControl, runtime: Runtime) -> None:
-    runtime.refusals["RemovePodSandbox"] = (
-        grpc.StatusCode.UNKNOWN,
-        "failed to set removing state: container is already in removing state",
-    )
+@pytest.mark.parametrize("state", ["already in removing state", "in starting state, can't be removed"])
+def test_what_is_started_or_removed_for_somebody_else_is_waited_for(
+    cri: CriControl, runtime: Runtime, state: str
+) -> None:
+    refusal = f"failed to set removing state: container is {state}"
+    runtime.refusals["RemovePodSandbox"] = (grpc.StatusCode.UNKNOWN, refusal)
     over = threading.Timer(0.5, runtime.refusals.clear)
     over.start()
 
