@@ -52,16 +52,16 @@ def gate(facts: Facts, options: PlanOptions) -> tuple[Move, ...]:
         raise BlockedError(
             f"the API server cannot be asked to drain this node: {cluster.reason}", hint=ELSEWHERE
         )
+    if cluster.missing_rights:
+        raise BlockedError(
+            f"{cluster.kubeconfig} may not drain this node; it lacks: {', '.join(cluster.missing_rights)}",
+            hint=ELSEWHERE,
+        )
     if cluster.node is None:
         raise BlockedError(
             f"the API server does not give the Node {cluster.node_name}, so it cannot be cordoned",
             hint=f"kubectl --kubeconfig {cluster.kubeconfig} get node {cluster.node_name}; or name it: --node NAME; or "
             + ELSEWHERE,
-        )
-    if cluster.missing_rights:
-        raise BlockedError(
-            f"{cluster.kubeconfig} may not drain this node; it lacks: {', '.join(cluster.missing_rights)}",
-            hint=ELSEWHERE,
         )
     moves = preview(cluster, options.drain)
     refused = [move for move in moves if move.needs]
