@@ -47,7 +47,7 @@ def plan(
     Example: cgmigrate cluster plan -o cluster.json
     """
     from migrator import show  # noqa: PLC0415 - late
-    from migrator.checks.kubeadm import consequences  # noqa: PLC0415
+    from migrator.checks.kubeadm import consequences, unstated  # noqa: PLC0415
     from migrator.facts.cluster import Ask  # noqa: PLC0415
     from migrator.facts.gather import gather  # noqa: PLC0415
     from migrator.facts.kubelets import ask_kubelets  # noqa: PLC0415
@@ -66,7 +66,8 @@ def plan(
         raise BlockedError("there is no ConfigMap to look at")
     if not is_json(output):
         nodes = ask_kubelets(Kube(reader, found.kubeconfig), progress)
-        show.cluster_view(found.config_map, consequences, nodes)
+        now = found.config_map.driver or unstated(facts)
+        show.cluster_view(found.config_map, now, consequences, nodes)
     give(made, target, output, "cgmigrate cluster apply")
 
 

@@ -33,6 +33,8 @@ from migrator.records import Kind, Status
 from migrator.steps import Hands, Step, Where
 
 MAX_ATTEMPTS = 3
+_NO_LESS_TAKEN_BACK = frozenset({"wait-healthy", "wait-ready", "release-guard"})
+"""Steps whose failing revert leaves the node with its old files and units, and is told at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,9 +214,8 @@ class Engine:
                 raise
             except CgmigrateError as error:
                 self._tell("fail", index, planned, message=error.message)
-                if (
-                    planned.kind == "drain"
-                ):  # no pod was stopped yet, and the switch would stop them against a budget
+                # No pod was stopped yet, and the switch would stop them against a budget.
+                if planned.kind == "drain":
                     held = (
                         f"the way back stopped at its drain, and nothing but that was done: {error.message}"
                     )
@@ -223,11 +224,7 @@ class Engine:
                         held,
                         hint="the node stays cordoned meanwhile; `cgmigrate rollback` tries again, with --no-drain it stops the pods as they are",
                     ) from error
-                if planned.kind in (
-                    "wait-healthy",
-                    "wait-ready",
-                    "release-guard",
-                ):  # the node is no less taken back for it
+                if planned.kind in _NO_LESS_TAKEN_BACK:
                     unhealthy = error.message
                     self._note(Kind.REVERTED, planned.id, error=error.message)
                     continue
@@ -260,12 +257,10 @@ class Engine:
 
     def _is_applied(self, planned: PlannedStep, step: Step) -> bool:
         state = self.journal.state
-        if planned.kind == "drain" and not any(
-            each.kind == "stop-unit" and each.id in state.begun for each, _ in self.steps
-        ):
-            return (
-                False  # pods may have come since; only a stop that has begun makes it too late to look again
-            )
+        stops = [each.id for each, _ in self.steps if each.kind == "stop-unit"]
+        # Pods may have come since; only a stop that has begun makes it too late to look again.
+        if planned.kind == "drain" and not any(stop in state.begun for stop in stops):
+            return False
         boot = state.applied.get(planned.id)
         released = any(each.kind == "release-guard" and each.id in state.begun for each, _ in self.steps)
         return boot is not None and (not step.volatile or boot == self.journal.boot or released)

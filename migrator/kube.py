@@ -62,18 +62,6 @@ class Kube:
         # One request and no discovery: the cheapest way to learn that nobody answers.
         return self._call("get", "--raw", path, limit=self.timeout + _MARGIN).stdout
 
-    def versions(self) -> tuple[str, str]:
-        """Return the versions of kubectl and of the API server, like `1.20.2`; the server's is empty when it is away.
-
-        Raises:
-            KubeError: there is no kubectl, or the kubeconfig cannot be used.
-        """
-        client = self.client_version
-        try:
-            return client, self.server_version()
-        except KubeError:
-            return client, ""
-
     @cached_property
     def client_version(self) -> str:
         """The version of kubectl, like `1.20.2`; no API server is needed."""

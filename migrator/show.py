@@ -113,12 +113,16 @@ def _cluster_plan(steps: Sequence[Mapping[str, Any]]) -> None:
 
 def cluster_view(
     found: KubeletConfigMap,
+    gives: str,
     consequences: Callable[[str, tuple[NodeDriver, ...]], list[str]],
     nodes: tuple[NodeDriver, ...],
 ) -> None:
-    """Show what the ConfigMap says, each node's own driver, and what kubeadm makes of them, now and after the change."""
+    """Show what the ConfigMap says, each node's own driver, and what kubeadm makes of them, now and after the change.
+
+    `gives` is the driver that kubeadm writes for the ConfigMap as it is, also where that states none.
+    """
     _out(f"ConfigMap kube-system/{found.name}: cgroupDriver {found.driver or 'not stated'}")
-    for title, driver in (("As it is now", found.driver or "cgroupfs"), ("After the change", "systemd")):
+    for title, driver in (("As it is now", gives), ("After the change", "systemd")):
         if title != "As it is now" and found.driver == "systemd":
             continue
         _out()

@@ -26,10 +26,8 @@ FILE = "/var/lib/kubelet/config.yaml"
 """Where kubeadm writes a kubelet's configuration, always."""
 
 _DEFAULT_IS_SYSTEMD = (1, 22)  # of kubeadm, in `upgrade` too: kubernetes#99471
-_ASKS_DOCKER_UNTIL = (
-    1,
-    22,
-)  # kubernetes#99647; seen with 1.20: on the control plane it knows the CRI socket, on a worker not
+# kubernetes#99647; seen with 1.20: on the control plane kubeadm knows the CRI socket, on a worker it does not.
+_ASKS_DOCKER_UNTIL = (1, 22)
 _ASKS_DOCKER = "kubeadm before 1.22 asks `docker info` on a control-plane node and writes Docker's own driver"
 
 
@@ -40,7 +38,7 @@ def config_map_differs(facts: Facts) -> Iterator[Finding]:
     has = kubelet_driver(facts)
     if found is None or not found.present or unreadable or has not in (CGROUPFS, SYSTEMD):
         return
-    gives = found.driver or _unstated(facts)
+    gives = found.driver or unstated(facts)
     if gives == has == SYSTEMD:
         return
     stated = f"says {found.driver}" if found.driver else f"states no cgroupDriver, which makes {gives}"
@@ -79,7 +77,7 @@ def _asks_docker(kubelet: str | None, shim: str, *, control_plane: bool) -> bool
     return control_plane and shim == "dockershim" and release is not None and release < _ASKS_DOCKER_UNTIL
 
 
-def _unstated(facts: Facts) -> str:
+def unstated(facts: Facts) -> str:
     """Return what becomes of a ConfigMap without cgroupDriver; kubeadm is taken to be as old as the kubelet."""
     release = version(facts.kubelet.version)
     return SYSTEMD if release is not None and release >= _DEFAULT_IS_SYSTEMD else CGROUPFS
@@ -110,9 +108,9 @@ def _what_kubeadm_does(facts: Facts, stated: str, gives: str, inert: str) -> str
     if inert:
         then = f"Here that decides nothing: {inert}."
     else:
-        reference, effect = effect_of_difference(facts, gives)
+        reference, what_happens = effect_of_difference(facts, gives)
         before = "" if kubelet_driver(facts) == SYSTEMD or gives != SYSTEMD else "before the switch "
-        then = f"When the kubelet starts again {before}after that: {effect} ({reference})."
+        then = f"When the kubelet starts again {before}after that: {what_happens} ({reference})."
     return f"The next `kubeadm upgrade node` here writes {writes} to {FILE}. {then} {joins}"
 
 

@@ -82,7 +82,7 @@ def to_pod(
     return ClusterPod(
         namespace=namespace,
         name=str(meta["name"]),
-        uid=str(annotations_of(raw).get(_HASH) or meta.get("uid", "")),
+        uid=uid_of(raw),
         phase=str(status.get("phase", "")),
         ready=is_ready(raw),
         terminating=bool(meta.get("deletionTimestamp")),
@@ -154,6 +154,11 @@ def owner_of(raw: Json) -> tuple[str, str]:
         ((str(each.get("kind", "")), str(each.get("name", ""))) for each in owners if each.get("controller")),
         ("", ""),
     )
+
+
+def uid_of(raw: Json) -> str:
+    """Return the uid under which the kubelet knows a pod: of a static pod its hash, see `ClusterPod.uid`."""
+    return str(annotations_of(raw).get(_HASH) or meta_of(raw).get("uid", ""))
 
 
 def is_mirror(raw: Json) -> bool:

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from migrator.errors import StepError
+from migrator.facts.api import is_mirror, is_ready, uid_of
 from migrator.kube import KubeError
 from migrator.steps import Hands, Params, Undo
 from migrator.steps.cluster import PAUSE, OnNode
 
 LEASES = "kube-node-lease"
-MIRROR = "kubernetes.io/config.mirror"
 
 
 class WaitReady(OnNode):
@@ -135,16 +135,13 @@ def stale(
     """
     for pod in pods:
         metadata, status = pod["metadata"], pod["status"]
-        uid = metadata.get("annotations", {}).get("kubernetes.io/config.hash", metadata["uid"])
-        if uid not in own or "deletionTimestamp" in metadata:
+        if uid_of(pod) not in own or "deletionTimestamp" in metadata:
             continue
         ids = {
             str(each.get("containerID", "")).rpartition("//")[2]
             for each in status.get("containerStatuses", ())
         }
-        conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
-        mirror = MIRROR in metadata.get("annotations", {})
-        if not ids or not ids <= running or not (mirror or conditions.get("Ready") == "True"):
+        if not ids or not ids <= running or not (is_mirror(pod) or is_ready(pod)):
             yield f"{metadata['namespace']}/{metadata['name']}"
 
 

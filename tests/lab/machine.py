@@ -29,6 +29,8 @@ ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "TERM": os.environ.get("TERM", "dumb"),
 }
+PATIENCE = 3
+"""How many times as long as on an idle machine everything is waited for: waiting costs only what fails."""
 _booted: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -39,10 +41,10 @@ def nodes_dir() -> Path:
 
 def until(what: str, ready: Callable[[], bool], timeout: float, pause: float = 0.1) -> None:
     """Wait for a condition; say what did not come when it did not."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + PATIENCE * timeout
     while not ready():
         if time.monotonic() > deadline:
-            raise LabError(f"{what}: not within {timeout:g} s")
+            raise LabError(f"{what}: not within {PATIENCE * timeout:g} s")
         time.sleep(pause)
 
 

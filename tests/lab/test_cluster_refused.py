@@ -54,7 +54,8 @@ def workload(cluster: Cluster, name: str) -> Iterator[None]:
         yield
     finally:
         cluster.kubectl("delete", "-f", "-", "--wait", input=(FILES / f"{name}.yaml").read_text())
-        until(f"the pod of {name} to go", lambda: not _there(cluster, name), 60, 0.5)
+        # The garbage collector deletes the pods; after an election it takes a minute to look.
+        until(f"the pod of {name} to go", lambda: not _there(cluster, name), 120, 0.5)
 
 
 def _there(cluster: Cluster, name: str) -> list[str]:
@@ -124,7 +125,7 @@ def test_a_budget_that_allows_nothing_is_named_within_the_deadline_and_the_node_
         with unchanged(cluster, w1):
             failed = cgmigrate(w1, "apply", PLAN, "--yes", check=5)
             assert "default/strict-" in failed.stderr
-            assert "budget" in failed.stderr.splitlines()[-2] + failed.stderr.splitlines()[-1] + failed.stderr
+            assert "budget" in failed.stderr
             assert "The run was rolled back" in failed.stderr
         assert is_schedulable(cluster, "w1")
 

@@ -187,9 +187,8 @@ def test_an_api_server_that_goes_away_in_the_middle_leaves_a_settled_node_and_co
     plan(cluster, "w1", "--api-timeout", "10")
     with node.popen(["cgmigrate", "apply", PLAN, "--yes"]) as run:
         until("the kubelet to be stopped", lambda: not node.healthy(), 120, 0.1)
-        cp1.run(
-            "mv /etc/kubernetes/manifests/kube-apiserver.yaml /root/; systemctl stop kubelet; docker kill $(docker ps -q --filter label=io.kubernetes.container.name=kube-apiserver)"
-        )
+        cp1.run("mv /etc/kubernetes/manifests/kube-apiserver.yaml /root/; systemctl stop kubelet")
+        cp1.run("docker kill $(docker ps -q --filter label=io.kubernetes.container.name=kube-apiserver)")
         _, said = run.communicate(timeout=300)
     assert 6 == run.returncode, said
     commands = re.findall(r"^ +(kubectl .*)$", said, re.MULTILINE)

@@ -313,7 +313,14 @@ REFUSED = failing(
 def test_the_versions_of_both_sides(tmp_path: Path, answer: Answer, server: str) -> None:
     client = (0, {"clientVersion": {"gitVersion": "v1.20.2"}}, "")
     program = kubectl(tmp_path, {"version --client --output=json": client, "get --raw /version": answer})
-    assert program.kube().versions() == ("1.20.2", server)
+    kube = program.kube()
+    assert "1.20.2" == kube.client_version
+    if server:
+        assert server == kube.server_version()
+    elif answer is REFUSED:
+        assert error_of(kube.server_version).kind == "unreachable"
+    else:
+        assert "" == kube.server_version()
 
 
 RIGHTS: list[Right] = [
