@@ -50,6 +50,7 @@ def apply(
     Example: cgmigrate apply plan.json --yes --on-failure rollback
     """
     from migrator import show  # noqa: PLC0415 - late
+    from migrator.doors import doors_of  # noqa: PLC0415
     from migrator.engine import Interrupt  # noqa: PLC0415
     from migrator.host import Host  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
@@ -73,7 +74,7 @@ def apply(
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run, _ = begin(host, data, str(plan_file))
         show.note(f"run {run.name}")
-        with engine_of(host, run, show.voice(ask=not yes), interrupt) as engine:
+        with engine_of(doors_of(host), run, show.voice(ask=not yes), interrupt) as engine:
             _forward_and_tell(engine, run, on_failure, live=host.live)
 
 
@@ -137,6 +138,7 @@ def resume(
     Example: cgmigrate resume
     """
     from migrator import show  # noqa: PLC0415 - late
+    from migrator.doors import doors_of  # noqa: PLC0415
     from migrator.engine import Interrupt  # noqa: PLC0415
     from migrator.host import Host  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
@@ -153,7 +155,7 @@ def resume(
             return
         status = run.state().status
         show.note(f"run {run.name} ({status})")
-        with engine_of(host, run, show.voice(), interrupt) as engine:
+        with engine_of(doors_of(host), run, show.voice(), interrupt) as engine:
             if status in (Status.ROLLING_BACK, Status.DIRTY):
                 engine.back("resumed")
                 show.outcome(f"run {run.name} is rolled back: the node is as it was before")
@@ -177,6 +179,7 @@ def rollback(
     Example: cgmigrate rollback --yes
     """
     from migrator import show  # noqa: PLC0415 - late
+    from migrator.doors import doors_of  # noqa: PLC0415
     from migrator.engine import Interrupt  # noqa: PLC0415
     from migrator.host import Host  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
@@ -198,7 +201,7 @@ def rollback(
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run = open_run(host, run_name)
         show.note(f"run {run.name}")
-        with engine_of(host, run, show.voice(ask=not yes), interrupt, no_drain=no_drain) as engine:
+        with engine_of(doors_of(host), run, show.voice(ask=not yes), interrupt, no_drain=no_drain) as engine:
             engine.back("asked by the operator")
     show.outcome(f"run {run.name} is rolled back: the node is as it was before")
 

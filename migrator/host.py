@@ -72,7 +72,7 @@ class Reader:
         """
         if not path.startswith("/"):
             raise HostError(f"{path}: not an absolute path")
-        if self.live:
+        if self.root == Path("/"):
             return Path(os.path.realpath(path))
         todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         done: list[str] = []

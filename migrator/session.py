@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from migrator.audit import Audit, audit
+from migrator.doors import Doors
 from migrator.engine import Engine, Interrupt, Progress
 from migrator.errors import BlockedError, CgmigrateError, ConflictError, HostError, UsageError
 from migrator.facts.cluster import Ask
@@ -23,7 +24,7 @@ from migrator.facts.store import dump as dump_facts
 from migrator.facts.store import from_json as facts_of
 from migrator.host import Host, Reader
 from migrator.journal import Journal, Run, Runs, boot_id, utc_now
-from migrator.kube import Kube, KubeControl
+from migrator.kube import Kube
 from migrator.plan import (
     Plan,
     drift,
@@ -37,9 +38,8 @@ from migrator.plan import (
 from migrator.plan_options import PlanOptions
 from migrator.plan_steps import PlannedStep
 from migrator.records import Kind, Status
-from migrator.steps import Hands, RuntimeControl, RuntimeReader
+from migrator.steps import Hands
 from migrator.steps.registry import KINDS
-from migrator.systemd import UnitControl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +150,14 @@ def begin(host: Host, reviewed: bytes, name: str) -> tuple[Run, Plan]:
 
 @contextlib.contextmanager
 def engine_of(
-    host: Host, run: Run, voice: Voice, interrupt: Interrupt, *, no_drain: bool = False
+    doors: Doors, run: Run, voice: Voice, interrupt: Interrupt, *, no_drain: bool = False
 ) -> Iterator[Engine]:
-    """Open a run's journal and all doors, and give its engine; `no_drain`: on the way back pods are not evicted first.
+    """Open a run's journal and give its engine, which changes the machine behind `doors`; `no_drain`: on the way back pods are not evicted first.
 
     Raises:
         ConflictError: the run's own plan or journal is damaged.
     """
+    host, units = doors.host, doors.units
     document = run.load("plan.json")
     if host.live and run.state().offline:
         raise ConflictError(
@@ -165,7 +166,6 @@ def engine_of(
         )
     journal = Journal(run, boot_id(host))
     log = _open_log(run)
-    units = UnitControl(host)
 
     def say(line: str) -> None:
         _log(log.write, log.flush, {"time": utc_now(), "say": line})
@@ -196,17 +196,20 @@ def engine_of(
     hands = Hands(
         reader=host,
         units=units,
-        runtime_reader=lambda kind, socket: runtime_reader(host, kind, socket),
+        runtime_reader=doors.runtime_reader,
         say=say,
         check=interrupt.check,
         run=run.name,
         begun=begun,
-        kube=lambda kubeconfig: Kube(host, kubeconfig),
+        kube=doors.kube,
+        answers=doors.answers,
+        driver_in_force=doors.driver_in_force,
+        verify=doors.verify,
         host=host,
         control=units,
         blob=run.blob,
-        runtime_control=lambda kind, socket: runtime_control(host, kind, socket),
-        kube_control=lambda kubeconfig: KubeControl(host, kubeconfig),
+        runtime_control=doors.runtime_control,
+        kube_control=doors.kube_control,
         ask=voice.ask,
         left=left,
         leftovers=lambda: [*journal.state.left, *untold],
@@ -253,28 +256,6 @@ def _log(write: Callable[[str], int], flush: Callable[[], None], entry: Mapping[
     with contextlib.suppress(OSError):
         write(json.dumps(entry, sort_keys=True) + "\n")
         flush()
-
-
-def runtime_reader(reader: Reader, kind: str, socket: str) -> RuntimeReader:
-    """Return the door to a runtime, for looking."""
-    if kind == "docker":
-        from migrator.docker import Docker  # noqa: PLC0415 - late: only the runtime that is there
-
-        return Docker(reader, socket)
-    from migrator.cri import Cri  # noqa: PLC0415 - late: grpc takes 100 ms
-
-    return Cri(socket)
-
-
-def runtime_control(host: Host, kind: str, socket: str) -> RuntimeControl:
-    """Return the door to a runtime, for removing what the kubelet made."""
-    if kind == "docker":
-        from migrator.docker import DockerControl  # noqa: PLC0415 - late
-
-        return DockerControl(host, socket)
-    from migrator.cri import CriControl  # noqa: PLC0415 - late
-
-    return CriControl(socket)
 
 
 def open_run(host: Host, name: str | None) -> Run:

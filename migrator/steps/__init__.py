@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 from migrator.containers import RuntimeContainer
 from migrator.facts.model import Facts
+from migrator.findings import Finding
 from migrator.host import Host, Reader
 from migrator.kube import Kube, KubeControl
 from migrator.systemd import UnitControl, Units
@@ -65,6 +66,12 @@ class Sight:
     """The node as it was when the run began."""
     kube: Callable[[str], Kube]
     """Kubeconfig → the API server, looking only."""
+    answers: Callable[[str], bool]
+    """URL of a health endpoint of the node → it answers 200."""
+    driver_in_force: Callable[[str, str], tuple[str, str]]
+    """(kind, socket) of a running runtime → (its kind, its driver; empty where nothing tells)."""
+    verify: Callable[[str, Sequence[Params], float], Sequence[Finding]]
+    """(driver, pods of the plan, seconds of the window) → what both witnesses object to."""
 
 
 @dataclass(frozen=True, kw_only=True)

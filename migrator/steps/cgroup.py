@@ -83,7 +83,7 @@ class RemoveCgroups:
                 hands.control.reset_failed(unit.name)
         for top in _tops(hands, self.trees):
             hands.say(f"removing {top}")
-            directories = [path for path, _ in walk(top)]
+            directories = [path for path, _ in walk(str(hands.reader.resolve(top)))]
             for path in sorted(directories, key=lambda path: -path.count("/") if path else 1):
                 if not hands.host.remove_directory(top + path):
                     raise StepError(
@@ -102,7 +102,7 @@ def _alive(look: Sight, trees: list[str]) -> dict[str, list[int]]:
     """Return directory → process ids for what is populated."""
     found: dict[str, list[int]] = {}
     for top in _tops(look, trees):
-        for path, populated in walk(top):
+        for path, populated in walk(str(look.reader.resolve(top))):
             if populated:
                 text = look.reader.text(f"{top}{path}/cgroup.procs") or ""
                 pids = [int(word) for word in text.split() if word.isdigit()]

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import urllib.error
-import urllib.request
 from typing import ClassVar
 
 from migrator.errors import CgmigrateError, HostError, StepError
@@ -49,22 +47,17 @@ class AssertDriver(_Look):
         Raises:
             StepError: it says, or is configured for, another driver.
         """
-        from migrator.facts.gather import gather_runtime_alone  # noqa: PLC0415 - late: pulls in the parsers
-        from migrator.facts.runtime import ask_driver  # noqa: PLC0415
-
-        said = None
+        kind = socket = ""
         with contextlib.suppress(CgmigrateError):
             runtime = hands.begun().runtime
-            said = ask_driver(hands.reader, runtime.kind, runtime.socket)
-        if said is None:
-            runtime = gather_runtime_alone(hands.reader)
-            said = runtime.driver_reported.value or runtime.driver.value
+            kind, socket = runtime.kind, runtime.socket
+        kind, said = hands.driver_in_force(kind, socket)
         if said != self.driver:
             raise StepError(
-                f"{runtime.kind} was restarted and says its driver is {said or 'unknown'}, not {self.driver}",
+                f"{kind} was restarted and says its driver is {said or 'unknown'}, not {self.driver}",
                 hint="another file or flag decides; `cgmigrate audit` names it",
             )
-        hands.say(f"{runtime.kind} reports the driver {said}")
+        hands.say(f"{kind} reports the driver {said}")
 
 
 class WaitHealthy(_Look):
@@ -121,7 +114,7 @@ class WaitHealthy(_Look):
         state = look.units.state(self.unit)
         if state.active_state != "active":
             return f"{self.unit} is {state.active_state}"
-        if self.healthz and not answers(self.healthz):
+        if self.healthz and not look.answers(self.healthz):
             return f"{self.healthz} does not answer ok"
         try:
             containers = look.runtime_reader(self.runtime, self.socket).containers()
@@ -161,23 +154,11 @@ class Verify(_Look):
         Raises:
             StepError: a finding, with its remedy.
         """
-        from migrator.verify import verify_pods  # noqa: PLC0415 - late: only a real run needs it
-
         hands.control.reload()
-        failed = verify_pods(hands.reader, self.driver, self.table, self.window)
+        failed = hands.verify(self.driver, self.table, self.window)
         if failed:
             raise StepError(
                 "verification failed: " + "; ".join(f"{each.subject}: {each.summary}" for each in failed),
                 hint=failed[0].remediation,
             )
         hands.say("verified by both witnesses, cgroupfs and systemd")
-
-
-def answers(url: str, timeout: float = 3) -> bool:
-    """Tell whether a local health endpoint answers 200 (the kubelet's says `ok`)."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=timeout) as reply:
-            return bool(reply.status == 200)
-    except (OSError, urllib.error.URLError, ValueError):
-        return False
