@@ -14,7 +14,7 @@ COMPILE = build/tools/bin/pip-compile -q --generate-hashes --allow-unsafe --no-e
 PARALLEL := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target
 
 .DEFAULT_GOAL := help
-.PHONY: help venv programs demo check test lint types pure docs bench lab-up lab-shell lab-down cluster-up cluster-down lock dist clean
+.PHONY: help venv programs demo check test lint types pure docs bench lab-up lab-shell lab-down cluster-up cluster-down lock dist clean matrix planted fuzz
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ check: venv programs  ## seconds: style, types, pure tests (which also hold the 
 	@$(PARALLEL) types lint pure
 
 programs:
-	@tools/need.sh dbus-daemon=dbus-daemon
+	@tools/need.sh dbus-daemon=dbus-daemon strace=strace
 
 lint: venv
 	@$(VENV)/bin/ruff check
@@ -41,11 +41,20 @@ types: venv
 	@$(VENV)/bin/mypy
 
 pure: venv programs
-	@$(RUN) -m pytest -q -n 4 --dist worksteal --ignore=tests/lab --ignore=tests/packaging
+	@$(RUN) -m pytest -q -n 4 --dist worksteal $(addprefix --ignore=tests/,lab packaging crash process fuzz)
 
 test: venv programs  ## everything, the lab's real nodes included; what this machine cannot run is named with the reason
 	@style=0; $(PARALLEL) types lint || style=$$?; \
 	$(RUN) -m pytest -n 3 --dist worksteal && exit $$style
+
+matrix: venv  ## the whole crash matrix, on all kinds of node (half an hour on two cores); make test plays a part of it
+	@CGMIGRATE_MATRIX=all $(RUN) -m pytest -q -n auto --dist worksteal tests/crash
+
+fuzz: venv  ## fuzz the parsers: SECONDS=60, TARGET=name
+	@$(RUN) -m tests.fuzz.run --seconds $(or $(SECONDS),60) $(if $(TARGET),--target $(TARGET))
+
+planted: venv  ## plant known bugs in a copy, one at a time, and see that the suite catches each
+	@$(RUN) tests/planted/run.py
 
 docs: venv  ## write the generated pages of docs/reference
 	@$(RUN) tools/gen_docs.py --write

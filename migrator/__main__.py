@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    _hold_standard_streams()
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - started with it closed
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - the same
     arguments = sys.argv[1:]
@@ -23,15 +25,32 @@ def main() -> None:
     if arguments[:1] == ["translate"] and "-" in arguments:
         from migrator.outcome import exit_code  # noqa: PLC0415 - late
 
-        sys.exit(exit_code(lambda: _filter(arguments)))
-    sys.exit(_full(arguments))
+        _leave(exit_code(lambda: _filter(arguments)))
+    _leave(_full(arguments))
+
+
+def _hold_standard_streams() -> None:
+    """Take the descriptors 0 to 2 where they are closed: no file of ours may get one, libraries write their errors there."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _filter(arguments: list[str]) -> None:
     from migrator.translate import run_plain  # noqa: PLC0415 - late
 
     if not run_plain(arguments[1:]):
-        sys.exit(_full(arguments))
+        _leave(_full(arguments))
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit with a code; Python would try once more to write what nobody took, and put 120 in the code's place."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 def _full(arguments: list[str]) -> int:

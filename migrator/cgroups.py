@@ -62,6 +62,9 @@ class Kind(StrEnum):
 
 
 SLICE = ".slice"
+_LONGEST_UNIT = 255
+"""Characters of a unit's name, systemd.unit(5)."""
+
 KUBEPODS = "kubepods"
 _SCOPE_PREFIX = {Runtime.DOCKER: "docker", Runtime.CONTAINERD: "cri-containerd", Runtime.CRIO: "crio"}
 _RUNTIME_OF = {prefix: runtime for runtime, prefix in _SCOPE_PREFIX.items()} | {"crio-conmon": Runtime.CRIO}
@@ -132,8 +135,12 @@ class CgroupName:
 def expand_slice(name: str) -> str:
     """Write the directory of a slice unit: `a-b.slice` is `/a.slice/a-b.slice`, `-.slice` is `/` (systemd.slice(5)).
 
-    Raises CgroupNameError for an empty component, a slash, or another suffix.
+    Raises CgroupNameError for an empty component, a slash, another suffix, or a name that no unit can have: it is longer.
     """
+    if len(name) > _LONGEST_UNIT:
+        raise CgroupNameError(
+            f"invalid slice name {name[:40]!r}…: {len(name)} characters, at most {_LONGEST_UNIT}"
+        )
     if name == "-.slice":
         return "/"
     stem = name.removesuffix(SLICE)

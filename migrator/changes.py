@@ -40,8 +40,10 @@ class Change:
 
     def params(self) -> dict[str, Any]:
         """Return the parameters of its `write-file` step: digests, masked diff and edits, never the bytes."""
+        real = self.file.real_path if self.file else self.path
         return {
             "path": self.path,
+            **({"real_path": real} if real != self.path else {}),
             "before": {
                 "present": self.before is not None,
                 "sha256": digest(self.before),

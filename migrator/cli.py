@@ -11,6 +11,7 @@ from migrator.commands_cluster import cluster
 from migrator.commands_look import audit, plan, schema, status, translate, verify
 from migrator.options import app as app  # noqa: PLC0414 - the application with all its commands
 from migrator.outcome import exit_code
+from migrator.terminal import take_any_text
 
 for command in (audit, plan, apply, resume, rollback, verify, status, forget, translate, schema):
     app.command()(command)
@@ -19,4 +20,5 @@ app.add_typer(cluster)
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
+    take_any_text()
     return exit_code(partial(app, args=list(arguments), prog_name="cgmigrate"))

@@ -51,8 +51,8 @@ def apply(
     """
     from migrator import show  # noqa: PLC0415 - late
     from migrator.doors import doors_of  # noqa: PLC0415
-    from migrator.engine import Interrupt  # noqa: PLC0415
     from migrator.host import Host  # noqa: PLC0415
+    from migrator.interrupt import Interrupt  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
     from migrator.plan import parse_plan  # noqa: PLC0415
     from migrator.session import begin, engine_of  # noqa: PLC0415
@@ -139,8 +139,8 @@ def resume(
     """
     from migrator import show  # noqa: PLC0415 - late
     from migrator.doors import doors_of  # noqa: PLC0415
-    from migrator.engine import Interrupt  # noqa: PLC0415
     from migrator.host import Host  # noqa: PLC0415
+    from migrator.interrupt import Interrupt  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
     from migrator.records import Status  # noqa: PLC0415
     from migrator.session import engine_of  # noqa: PLC0415
@@ -180,8 +180,8 @@ def rollback(
     """
     from migrator import show  # noqa: PLC0415 - late
     from migrator.doors import doors_of  # noqa: PLC0415
-    from migrator.engine import Interrupt  # noqa: PLC0415
     from migrator.host import Host  # noqa: PLC0415
+    from migrator.interrupt import Interrupt  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
     from migrator.records import Status  # noqa: PLC0415
     from migrator.session import engine_of, open_run  # noqa: PLC0415

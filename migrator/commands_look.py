@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -155,7 +157,8 @@ def give(made: Plan, target: Path | None, output: Format | None, following: str)
 
         show.plan_view(made.document)
         if target is not None:
-            typer.echo(f"written: {target}\nnext: {following} {target}", err=True)
+            show.note(f"written: {target}")
+            show.note(f"next: {following} {shlex.quote(str(target))}")
 
 
 def _state(run: Run) -> RunState | None:
@@ -174,18 +177,18 @@ def _write_file(target: Path, data: bytes) -> None:
     """
     from migrator.host import Host  # noqa: PLC0415 - late
 
-    real = target.resolve()
+    real = Path(os.path.realpath(target))
     try:
         if real.exists() and not real.is_file():
-            real.write_bytes(data)
+            target.write_bytes(data)
         elif not real.parent.is_dir():
             raise UsageError(f"cannot write {target}: {real.parent} is no directory")
         else:
-            Host().write(str(real), data, mode=0o600)
+            Host().write(str(target.absolute()), data, mode=0o600)
     except OSError as error:
         raise UsageError(f"cannot write {target}: {error.strerror}") from error
     except HostError as error:
-        raise UsageError(error.message) from error
+        raise UsageError(error.message, hint=error.hint) from error
 
 
 def verify(

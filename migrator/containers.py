@@ -71,5 +71,5 @@ def positive(value: object) -> int | None:
 
 
 def number(text: str | None) -> int:
-    """Return the count in a label or annotation, 0 where there is none."""
-    return int(text) if text and text.isascii() and text.isdigit() else 0
+    """Return the count in a label or annotation, 0 where there is none; a label may be an image's, and hold anything."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0

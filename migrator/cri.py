@@ -341,5 +341,5 @@ def _pairs(pairs: Iterable[Any]) -> dict[str, str]:
 def _decoded(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

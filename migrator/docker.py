@@ -78,7 +78,7 @@ class Docker:
         done = self._docker("info", "--format", "{{json .}}")
         try:
             info = json.loads(done.stdout)
-        except ValueError:
+        except (ValueError, RecursionError):
             info = None
         if not isinstance(info, dict) or not info.get("ServerVersion"):
             # The program ends with 0 although the daemon refused, and tells it here.
@@ -105,7 +105,7 @@ class Docker:
             )
             try:
                 found += [_container(json.loads(line)) for line in done.stdout.splitlines() if line]
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise HostError(
                     f"`docker inspect` at {self.socket} gave an answer of unknown form: {error}"
                 ) from error
@@ -165,14 +165,14 @@ class DockerControl(Docker):
             rows = [json.loads(line) for line in done.stdout.splitlines() if line]
             return [
                 RuntimeContainer(
-                    id=row["id"],
-                    name=row["name"],
+                    id=str(row["id"]),
+                    name=str(row["name"]),
                     sandbox=row["kind"] == "podsandbox",
-                    annotations={GRACE: row["grace"]},
+                    annotations={GRACE: str(row["grace"])},
                 )
                 for row in rows
             ]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise HostError(
                 f"`docker ps` at {self.socket} gave an answer of unknown form: {error}"
             ) from error

@@ -75,7 +75,7 @@ class DrainEvent:
 def preview(cluster: Cluster, options: DrainOptions) -> tuple[Move, ...]:
     """Return what a drain does to every pod of the node, by namespace and name (F32-F36)."""
     budgets = {(each.namespace, each.name): each for each in cluster.budgets}
-    release = re.match(r"(\d+)\.(\d+)", cluster.version)
+    release = re.match(r"(\d{1,9})\.(\d{1,9})", cluster.version)
     unready_goes = release is None or (int(release[1]), int(release[2])) >= _UNREADY_GOES
     moves = (_move(pod, options, _budget(pod, budgets, unready_goes=unready_goes)) for pod in cluster.pods)
     return tuple(sorted(moves, key=lambda move: (move.namespace, move.name, move.uid)))

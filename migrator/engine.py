@@ -9,13 +9,11 @@ ends: what lives only until a reboot (a unit's state) is looked at again when th
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 
 from migrator.errors import (
     CgmigrateError,
@@ -31,6 +29,7 @@ from migrator.journal import Journal
 from migrator.plan_steps import PlannedStep
 from migrator.records import Kind, Status
 from migrator.steps import Hands, Step, Where
+from migrator.steps.awake import wake
 
 MAX_ATTEMPTS = 3
 _NO_LESS_TAKEN_BACK = frozenset({"wait-healthy", "wait-ready", "release-guard"})
@@ -47,40 +46,6 @@ class Progress:
     step: PlannedStep
     seconds: float = 0.0
     message: str = ""
-
-
-class Interrupt:
-    """Turns TERM, INT and HUP into a flag: the record in hand is finished, then the run stops."""
-
-    def __init__(self) -> None:
-        self.name = ""
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module's shape
-        """Remember the signal."""
-        self.name = signal.Signals(number).name
-
-    def check(self) -> None:
-        """Stop the run where it can be stopped.
-
-        Raises:
-            InterruptedRunError: a signal came.
-        """
-        if self.name:
-            raise InterruptedRunError(
-                f"stopped by {self.name}; the node is in the middle of a run",
-                hint="`cgmigrate resume` goes on, `cgmigrate rollback` goes back",
-            )
-
-    @contextmanager
-    def installed(self) -> Iterator[Interrupt]:
-        """Handle the three signals inside."""
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        before = [signal.signal(number, self) for number in numbers]
-        try:
-            yield self
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
 
 
 class Engine:
@@ -109,26 +74,44 @@ class Engine:
             ConflictError: the node is neither where the run left it nor where it goes.
             CgmigrateError: a step failed; the run is open and waits for `resume` or `rollback`.
         """
-        if self.journal.state.status is Status.PLANNED:
-            self.journal.write(Kind.BEGIN)
         try:
+            if self.journal.state.status is Status.PLANNED:
+                self.journal.write(Kind.BEGIN)
             self._capture_files()
-        except ConflictError:
+        except CgmigrateError:
             if not self.journal.state.begun:  # nothing was changed: leave no open run behind
-                self.journal.write(Kind.ROLLED_BACK)
+                with contextlib.suppress(HostError):
+                    self.journal.write(Kind.ROLLED_BACK)
             raise
         try:
+            self._wake()
             for index, (planned, step) in enumerate(self.steps, start=1):
                 self.hands.check()
                 self._apply(index, planned, step)
         except InterruptedRunError as stop:
-            self.journal.write(Kind.INTERRUPTED, error=stop.message)
+            with contextlib.suppress(HostError):
+                self.journal.write(Kind.INTERRUPTED, error=stop.message)
             raise
         except CgmigrateError as error:
-            self.journal.write(Kind.FAILED, error=error.message)
+            with contextlib.suppress(HostError):  # the journal may be what failed
+                self.journal.write(Kind.FAILED, error=error.message)
             raise
         self.journal.write(Kind.COMMITTED)
         self._hold_nothing_left("done and verified")
+
+    def _wake(self) -> None:
+        """Have the node live again when a boot found the guard in force and nothing had been stopped before it.
+
+        What comes next may need it: a control-plane node carries the API server that cordons and uncordons it.
+        """
+        state = self.journal.state
+        if not self.live or any(
+            each.kind == "stop-unit" and each.id in state.begun for each, _ in self.steps
+        ):
+            return
+        for planned, _ in self.steps:
+            if planned.kind == "guard" and planned.id in state.undo:
+                wake(self.hands, [step for _, step in self.steps], state.undo[planned.id]["active"])
 
     def _hold_nothing_left(self, how: str) -> None:
         """End with the commands that are left to the operator, if there are any.
@@ -152,6 +135,9 @@ class Engine:
     def _apply(self, index: int, planned: PlannedStep, step: Step) -> None:
         state = self.journal.state
         if self._is_applied(planned, step):
+            if step.kind == "write-file" and step.where(self.hands, None) is not Where.AFTER:
+                # A way back that the disk let nobody write down, or somebody's hand.
+                raise ConflictError(f"{planned.params['path']} is no longer as the run left it")
             return
         if not self.live and not step.offline:
             self._tell("defer", index, planned)
@@ -197,6 +183,7 @@ class Engine:
         """
         self._note(Kind.ROLLING_BACK, reason=reason)
         state = self.journal.state
+        self._wake_for_the_way_back()
         failures: list[tuple[PlannedStep, CgmigrateError]] = []
         untried: list[str] = []
         unhealthy = ""
@@ -242,11 +229,27 @@ class Engine:
                 hint="mend what is named, then `cgmigrate rollback` again; it goes on from there",
             )
         self._note(Kind.ROLLED_BACK)
+        if self.journal.state.status is not Status.ROLLED_BACK:
+            raise DirtyError(
+                "everything is taken back, but the journal could not be written and does not say so"
+                + (f"; and the node is not as healthy as it was: {unhealthy}" if unhealthy else ""),
+                hint=f"once {self.journal.run.directory} can be written, `cgmigrate rollback` again settles it",
+            )
         if unhealthy:
             raise DirtyError(
                 f"everything is taken back, but the node is not as healthy as it was: {unhealthy}"
             )
         self._hold_nothing_left("taken back")
+
+    def _wake_for_the_way_back(self) -> None:
+        """Wake, if it can be: a node that does not live is taken back all the same."""
+        try:
+            self._wake()
+        except InterruptedRunError as stop:
+            self._note(Kind.INTERRUPTED, error=stop.message)
+            raise
+        except CgmigrateError as error:
+            self.hands.say(error.message)
 
     def _is_reverted(self, planned: PlannedStep, step: Step) -> bool:
         state = self.journal.state
@@ -292,7 +295,7 @@ class Engine:
             ):
                 traceback.print_exc(file=log)
             raise StepError(
-                f"internal error in step {planned.id}: {error!r}",
+                f"internal error in step {planned.id}: {type(error).__name__}: {error}",
                 hint=f"please report it, with {self.journal.run.directory}/traceback.txt",
             ) from error
 
@@ -323,9 +326,10 @@ class Engine:
 def _rests_on(planned: PlannedStep, failed: Sequence[PlannedStep]) -> bool:
     """Tell whether a revert has to wait until another that failed is mended.
 
-    Without its files no unit is started and the guard stays; without its unit nothing is waited for.
+    Without its files no unit is started and the guard stays; nor while a unit runs on that could not be stopped, because
+    the others would meet it with another driver. Without its unit nothing is waited for.
     """
-    if any(each.kind == "write-file" for each in failed):
+    if any(each.kind in ("write-file", "start-unit") for each in failed):
         return planned.kind != "write-file"
     return planned.kind == "wait-healthy" and bool(failed)
 
@@ -340,6 +344,8 @@ def fail_back(engine: Engine, error: CgmigrateError) -> RolledBackError:
         engine.back(error.message)
     except LeftToDoError as left:  # no summary of a finished run may follow
         raise DirtyError(f"{error.message}\n{left.message}", hint=error.hint) from error
+    except DirtyError as dirty:
+        raise DirtyError(f"{error.message}\n{dirty.message}", hint=dirty.hint) from error
     return RolledBackError(
         f"{error.message}\nThe run was rolled back: the node is as it was before", hint=error.hint
     )

@@ -41,9 +41,12 @@ class CgmigrateError(Exception):
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # What a daemon said is in here, and goes into the journal, the log and tickets.
+        from migrator.configs.secrets import mask_shapes  # noqa: PLC0415 - late: a good run makes no error
+
+        self.message = mask_shapes(message)
+        self.hint = mask_shapes(hint)
+        super().__init__(self.message)
 
 
 class UsageError(CgmigrateError):

@@ -72,11 +72,15 @@ class Reader:
         """
         if not path.startswith("/"):
             raise HostError(f"{path}: not an absolute path")
-        if self.root == Path("/"):
-            return Path(os.path.realpath(path))
+        if not _can_be_a_name(path):
+            raise HostError(f"{path!r}: no file can have this name")
+        return Path(os.path.realpath(path)) if self.root == Path("/") else self._follow(path)[0]
+
+    def _follow(self, path: str) -> tuple[Path, list[Path]]:
+        """Return where a node path really is, and every symbolic link on the way."""
+        followed: list[Path] = []
         todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         done: list[str] = []
-        links = 0
         while todo:
             part = todo.pop()
             if part == "..":
@@ -86,14 +90,14 @@ class Reader:
             if not here.is_symlink():
                 done.append(part)
                 continue
-            links += 1
-            if links > _LINKS:
+            followed.append(here)
+            if len(followed) > _LINKS:
                 raise HostError(f"{path}: too many levels of symbolic links")
             target = os.readlink(here)
             if target.startswith("/"):
                 done = []
             todo.extend(part for part in reversed(target.split("/")) if part not in ("", "."))
-        return self.root.joinpath(*done)
+        return self.root.joinpath(*done), followed
 
     def node_path(self, real: Path) -> str:
         """Return the node's name of a path that `resolve` gave."""
@@ -116,7 +120,9 @@ class Reader:
         real = self.resolve(path)
         try:
             # O_NONBLOCK: a FIFO in the place of a file must not hang the tool.
-            with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            with os.fdopen(
+                os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb"
+            ) as stream:
                 if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                     raise HostError(f"{path}: not a regular file")
                 data = _read_pieces(stream, limit + 1)
@@ -200,7 +206,7 @@ class Reader:
 
     def processes(self) -> Iterator[int]:
         """Yield the ids of the node's processes."""
-        for name in os.listdir(self.root / "proc") if (self.root / "proc").is_dir() else ():
+        for name in self.names("/proc"):
             if name.isdigit():
                 yield int(name)
 
@@ -218,6 +224,8 @@ class Host(Reader):
             HostError: the machine refused; the old file is untouched.
         """
         real = self.resolve(path)
+        for link in self._follow(path)[1]:
+            _refuse_planted(link, path)
         temporary = _temporary(real)
         try:
             self._make_directory(real.parent)
@@ -262,13 +270,32 @@ class Host(Reader):
         """
         try:
             _temporary(self.resolve(path)).unlink(missing_ok=True)
-        except NotADirectoryError:
+        except (NotADirectoryError, IsADirectoryError):  # no write of ours left that
             return
         except OSError as error:
             raise HostError(f"cannot remove the leftover of {path}: {error.strerror}") from error
 
     def remove_directory(self, path: str) -> bool:
-        """Remove an empty directory (or cgroup); tell whether it is gone now. Never recursive."""
+        """Remove an empty directory durably; tell whether it is gone now. Never recursive.
+
+        Raises:
+            HostError: the machine refused.
+        """
+        gone = self.remove_cgroup(path)
+        real = self.resolve(path)
+        try:
+            if gone and real.parent.is_dir():
+                sync_directory(real.parent)
+        except OSError as error:
+            raise HostError(f"cannot remove {path}: {error.strerror}") from error
+        return gone
+
+    def remove_cgroup(self, path: str) -> bool:
+        """Remove a directory without children or processes; tell whether it is gone now. No disk holds it.
+
+        Raises:
+            HostError: the machine refused.
+        """
         try:
             self.resolve(path).rmdir()
         except FileNotFoundError:
@@ -286,12 +313,40 @@ class Host(Reader):
         if not directory.is_dir():
             for each in reversed(missing):
                 each.mkdir(mode=0o755, exist_ok=True)
+                each.chmod(0o755)  # whatever the umask
                 sync_directory(each.parent)
+
+
+def _can_be_a_name(path: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def _temporary(real: Path) -> Path:
     """Return where a file is written before it gets its name: one place, so that a crash leaves nothing unknown."""
     return real.with_name(f".{real.name}.cgmigrate-new")
+
+
+def _refuse_planted(link: Path, path: str) -> None:
+    """Refuse a symbolic link that somebody else has left in a directory for all, such as /tmp, for root to write through.
+
+    The rule is the kernel's `fs.protected_symlinks`, which looks at an `open` of the link, and not at our own following.
+
+    Raises:
+        HostError: it is one.
+    """
+    try:
+        owner, directory = link.lstat().st_uid, link.parent.stat()
+    except OSError as error:
+        raise HostError(f"cannot write {path}: {error.strerror}") from error
+    for_all = directory.st_mode & stat.S_ISVTX and directory.st_mode & stat.S_IWOTH
+    if for_all and owner not in (os.geteuid(), directory.st_uid):
+        raise HostError(
+            f"cannot write {path}: user {owner} has left the symbolic link {link} in a directory that everybody may write",
+            hint="name another file, or remove the link",
+        )
 
 
 def _read_pieces(stream: BinaryIO, limit: int) -> bytes:

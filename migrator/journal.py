@@ -27,9 +27,9 @@ from typing import Any, TextIO
 from migrator.errors import ConflictError, HostError, UsageError
 from migrator.host import Reader, sync_directory
 from migrator.records import Kind, Record, RunState, decode, encode, fold
+from migrator.statedir import StateDirectory
 
-STATE = "/var/lib/cgmigrate"
-_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")  # anything else in the directory is not ours
+_NAME = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}(?:-(\d+))?")  # anything else in the directory is not ours
 
 
 class Run:
@@ -44,6 +44,12 @@ class Run:
         """The journal's file."""
         return self.directory / "journal.jsonl"
 
+    @property
+    def order(self) -> tuple[str, int]:
+        """What runs are sorted by; a later run has a greater one, also where the clock went back (`Runs.create`)."""
+        match = _NAME.fullmatch(self.name)
+        return (match[1], int(match[2] or 1)) if match else ("", 0)
+
     def records(self) -> list[Record]:
         """Return the whole records on disk.
 
@@ -51,13 +57,20 @@ class Run:
             ConflictError: damaged in the middle.
             HostError: unreadable.
         """
+        return decode(self.lines(), str(self.journal))[0]
+
+    def lines(self) -> bytes:
+        """Return the journal's bytes, none before its first record.
+
+        Raises:
+            HostError: unreadable.
+        """
         try:
-            data = self.journal.read_bytes()
+            return self.journal.read_bytes()
         except FileNotFoundError:
-            return []
+            return b""
         except OSError as error:
             raise HostError(f"cannot read {self.journal}: {error.strerror}") from error
-        return decode(data, str(self.journal))[0]
 
     def state(self) -> RunState:
         """Return where the run stands, from the disk."""
@@ -112,22 +125,30 @@ class Run:
 
 
 class Journal:
-    """The open journal of a run: appends records durably and keeps their fold."""
+    """The open journal of a run: appends records durably and keeps their fold.
+
+    One that cannot be written opens all the same, because a rollback needs only what is in it: `write` refuses.
+    """
 
     def __init__(self, run: Run, boot: str) -> None:
         self.run = run
         self.boot = boot
-        self._descriptor = os.open(run.journal, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        data = run.journal.read_bytes()
+        data = run.lines()
         records, whole = decode(data, str(run.journal))
-        if whole < len(data):
-            os.ftruncate(self._descriptor, whole)
-            os.fsync(self._descriptor)
-        sync_directory(run.directory)
-        os.lseek(self._descriptor, 0, os.SEEK_END)
         self._number = len(records)
         self._records = records
         self.previous_boot = records[-1].boot if records else boot
+        self._refused: OSError | None = None
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(run.journal, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if whole < len(data):
+                os.ftruncate(self._descriptor, whole)
+                os.fsync(self._descriptor)
+            sync_directory(run.directory)
+            os.lseek(self._descriptor, 0, os.SEEK_END)
+        except OSError as error:
+            self._refused = error
 
     @property
     def state(self) -> RunState:
@@ -140,6 +161,8 @@ class Journal:
         Raises:
             HostError: the disk refused; nothing may be changed on the strength of this record.
         """
+        if self._refused is not None:
+            raise HostError(f"cannot write {self.run.journal}: {self._refused.strerror}")
         record = Record(
             number=self._number + 1, time=utc_now(), boot=self.boot, kind=kind, step=step, data=data
         )
@@ -153,32 +176,42 @@ class Journal:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, start)
-                os.lseek(self._descriptor, start, os.SEEK_SET)
+            # The next record replaces what could not be cut off.
+            os.lseek(self._descriptor, start, os.SEEK_SET)
             raise HostError(f"cannot write {self.run.journal}: {error.strerror}") from error
         self._number += 1
         self._records.append(record)
 
     def close(self) -> None:
         """Close the file; every record is on disk already."""
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
 
 class Runs:
     """The state directory: all runs, and the lock that lets one process change the node at a time."""
 
     def __init__(self, reader: Reader) -> None:
-        self.base = reader.resolve(STATE)
+        self._state = StateDirectory(reader)
+        self.base = self._state.path
 
     def all(self) -> list[Run]:
-        """Return the runs, oldest first."""
+        """Return the runs, oldest first.
+
+        Raises:
+            ConflictError: others than root could have written them.
+            HostError: unreadable.
+        """
         directory = self.base / "runs"
+        self._state.check()
         try:
             names = sorted(name for name in os.listdir(directory) if _NAME.fullmatch(name))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise HostError(f"cannot read {directory}: {error.strerror}") from error
-        return [Run(directory / name) for name in names]
+        self._state.check(directory / name for name in names)
+        return sorted((Run(directory / name) for name in names), key=lambda run: run.order)
 
     def get(self, name: str) -> Run:
         """Return the run with this name, or whose name starts so.
@@ -203,22 +236,23 @@ class Runs:
     def create(
         self, digest: str, plan: bytes, facts: bytes, blobs: Sequence[bytes], when: str | None = None
     ) -> Run:
-        """Make a run's directory with its documents and blobs, all durable, under a name nobody has yet.
+        """Make a run's directory with its documents and blobs, all durable, under a name that sorts after all others.
+
+        Where the clock is not past the newest run, the new one takes that run's time and the next number: which run
+        stands on which is what a rollback goes by, and a clock can go back. The caller holds the lock.
 
         Raises:
-            HostError: the disk refused.
+            HostError: the disk refused; nothing is left of it.
         """
         runs = self.base / "runs"
-        stamp = (when or utc_now()).replace("-", "").replace(":", "")[:15] + "Z"
-        name, count = f"{stamp}-{digest[:8]}", 1
-        while (runs / name).exists():
-            count += 1
-            name = f"{stamp}-{digest[:8]}-{count}"
+        order = ((when or utc_now()).replace("-", "").replace(":", "")[:15] + "Z", 1)
+        if (known := self.all()) and order <= known[-1].order:
+            order = (known[-1].order[0], known[-1].order[1] + 1)
+        name = f"{order[0]}-{digest[:8]}" + (f"-{order[1]}" if order[1] > 1 else "")
         building = Run(runs / f".{name}")
         try:
-            self._prepare()
-            if building.directory.exists():
-                shutil.rmtree(building.directory)
+            self._state.make()
+            _sweep(runs)
             building.directory.mkdir(mode=0o700)
             (building.directory / "blobs").mkdir(mode=0o700)
             building.save("plan.json", plan)
@@ -230,6 +264,10 @@ class Runs:
             building.directory.rename(runs / name)
             sync_directory(runs)
         except OSError as error:
+            with contextlib.suppress(OSError):  # the name may be there, and not durable
+                (runs / name).rename(building.directory)
+            with contextlib.suppress(OSError):
+                _sweep(runs)
             raise HostError(f"cannot make the run in {runs}: {error.strerror}") from error
         return Run(runs / name)
 
@@ -240,6 +278,7 @@ class Runs:
 
         Raises:
             ConflictError: the run is not settled.
+            HostError: the disk refused.
         """
         try:
             status = run.state().status
@@ -250,8 +289,13 @@ class Runs:
                 f"{run.name} is not settled ({status})",
                 hint="`cgmigrate resume` or `cgmigrate rollback` first",
             )
-        shutil.rmtree(run.directory)
-        sync_directory(run.directory.parent)
+        runs = run.directory.parent
+        try:  # its name goes first: half of a run is none
+            run.directory.rename(runs / f".{run.name}")
+            sync_directory(runs)
+            _sweep(runs)
+        except OSError as error:
+            raise HostError(f"cannot delete {run.directory}: {error.strerror}") from error
 
     def worker(self) -> str:
         """Return the process id of the cgmigrate that is at work on this node, or nothing."""
@@ -269,16 +313,21 @@ class Runs:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the node's lock.
+        """Hold the node's lock, also on a disk that takes nothing more: a rollback can do without.
 
         Raises:
             ConflictError: another cgmigrate holds it.
+            HostError: there is none, and none can be made.
         """
+        path, flags = self.base / "lock", os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            self._prepare()
-            descriptor = os.open(self.base / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._state.make()
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
         except OSError as error:
-            raise HostError(f"cannot use {self.base}: {error.strerror}") from error
+            try:
+                descriptor = os.open(path, os.O_RDONLY | flags)
+            except OSError:
+                raise HostError(f"cannot use {self.base}: {error.strerror}") from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -288,17 +337,24 @@ class Runs:
                     f"another cgmigrate is at work on this node (pid {owner or 'unknown'})",
                     hint="wait for it, or look with `cgmigrate status`",
                 ) from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            with contextlib.suppress(OSError):  # only told to others
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)
 
-    def _prepare(self) -> None:
-        (self.base / "runs").mkdir(parents=True, exist_ok=True)
-        for directory in (self.base, self.base / "runs"):
-            directory.chmod(0o700)
-        sync_directory(self.base)
+
+def _sweep(runs: Path) -> None:
+    """Remove what was being made or deleted when a process died: it has no name that counts, but it has saved files.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    for name in os.listdir(runs):
+        if name.startswith(".") and _NAME.fullmatch(name[1:]):
+            shutil.rmtree(runs / name)
+    sync_directory(runs)
 
 
 def utc_now() -> str:

@@ -31,6 +31,7 @@ MAX_ANSWER = 64 * 1024 * 1024
 Right: TypeAlias = tuple[str, str, str, str] | tuple[str, str, str, str, str]
 """(verb, API group, resource or resource/subresource, namespace or empty for all[, name of the one object])."""
 
+_WORD = re.compile(r"\S")
 _MARGIN = 3.0  # seconds after a request's own timeout in which kubectl should have told of it
 
 
@@ -223,7 +224,7 @@ class KubeControl(Kube):
             raise refused(done, self.kubeconfig)
 
     def _delete_data(self) -> str:
-        found = re.match(r"(\d+)\.(\d+)", self.client_version)
+        found = re.match(r"(\d{1,9})\.(\d{1,9})", self.client_version)
         return (
             DELETE_DATA
             if found is None or (int(found[1]), int(found[2])) >= (1, 20)
@@ -270,10 +271,9 @@ def _documents(text: str) -> list[dict[str, Any]]:
 
 def _each_document(text: str) -> Iterator[dict[str, Any]]:
     decoder, at = json.JSONDecoder(), 0
-    while at < len(text.rstrip()):
-        at += len(text[at:]) - len(text[at:].lstrip())
+    while found := _WORD.search(text, at):
         try:
-            document, at = decoder.raw_decode(text, at)
-        except ValueError:
+            document, at = decoder.raw_decode(text, found.start())
+        except (ValueError, RecursionError):
             return
         yield from document.get("items", [document]) if isinstance(document, dict) else ()

@@ -34,7 +34,7 @@ _SPANS = {
     "month": 2_629_800_000_000,
     "y": 31_557_600_000_000,
 }
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d|w|month|y)(?=[\s\d]|$)\s*", re.ASCII)
+_SPAN = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)\s*(us|ms|s|min|h|d|w|month|y)(?=[\s\d]|$)\s*", re.ASCII)
 
 
 def parse_count(text: str) -> int | None:
@@ -45,7 +45,10 @@ def parse_count(text: str) -> int | None:
     text = text.strip()
     if text in ("max", "infinity", "-1"):
         return UNLIMITED
-    return min(int(text), UNLIMITED) if text.isascii() and text.isdigit() else None
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0")
+    return UNLIMITED if len(digits) > 20 else min(int(digits or "0"), UNLIMITED)
 
 
 def parse_memory(text: str, page_size: int = 4096) -> int | None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from migrator.errors import UsageError
+from migrator.terminal import ascii_json, note
 
 app = typer.Typer(
     name="cgmigrate",
@@ -151,12 +151,12 @@ def be_verbose(verbose: bool) -> None:
 def progress(line: str) -> None:
     """Tell what is looked at now, where somebody watches."""
     if Shared.verbose or sys.stderr.isatty():
-        typer.echo(f"  {line}", err=True)
+        note(f"  {line}")
 
 
 def write_json(document: Any) -> None:
     """Write a result as JSON."""
-    typer.echo(json.dumps(document, indent=2, sort_keys=True))
+    typer.echo(ascii_json(document))
 
 
 def need_root() -> None:
@@ -181,6 +181,6 @@ def confirm(question: str, consequence: str, yes: bool) -> None:
 
     if not prompts.terminal():
         raise UsageError(f"missing answer: {question}", hint="there is no terminal to ask on; say --yes")
-    typer.echo(consequence, err=True)
+    note(consequence)
     if not prompts.confirm(question, default=False):
         raise UsageError("not confirmed; nothing was changed")

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
 from collections.abc import Callable
 
 from migrator.errors import CgmigrateError, ExitCode
+from migrator.terminal import note, paragraph
 
 
 def exit_code(work: Callable[[], None]) -> int:
@@ -20,12 +20,12 @@ def exit_code(work: Callable[[], None]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(ExitCode.INTERNAL)
     except CgmigrateError as error:
-        _say(f"cgmigrate: {error.message}")
+        paragraph(f"cgmigrate: {error.message}")
         if error.hint:
-            _say(f"  → {error.hint}")
+            paragraph(f"  → {error.hint}")
         return int(error.exit_code)
     except KeyboardInterrupt:
-        _say("cgmigrate: stopped; nothing was changed")
+        note("cgmigrate: stopped; nothing was changed")
         return 130
     except BrokenPipeError:
         # The reader has what it wanted. Python flushes once more at its end, and must find something there.
@@ -34,19 +34,12 @@ def exit_code(work: Callable[[], None]) -> int:
     except OSError as error:
         if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            _say(f"cgmigrate: cannot write the result: {error.strerror}")
+            note(f"cgmigrate: cannot write the result: {error.strerror}")
             return int(ExitCode.USAGE)
         return _internal_error()
     except Exception:  # noqa: BLE001 - the last resort: an internal error is ours, never the operator's
         return _internal_error()
     return int(ExitCode.DONE)
-
-
-def _say(text: str) -> None:
-    """Write a line with its control characters shown: nothing from the node reaches the terminal raw."""
-    shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(shown + "\n")
 
 
 def _internal_error() -> int:
@@ -61,5 +54,5 @@ def _internal_error() -> int:
         where = f"the traceback is in {log.name}"
     except OSError as error:
         where = f"its traceback could not be saved: {error.strerror}"
-    _say(f"cgmigrate: internal error, please report it; {where}")
+    note(f"cgmigrate: internal error, please report it; {where}")
     return int(ExitCode.INTERNAL)

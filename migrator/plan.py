@@ -13,12 +13,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from migrator import __version__
 from migrator.audit import Audit
 from migrator.cgroups import Driver
 from migrator.changes import Change, file_changes
+from migrator.configs.text import is_deeper
 from migrator.drain import Move
 from migrator.errors import BlockedError, ConflictError, UsageError
 from migrator.facts.model import Facts
@@ -27,8 +29,10 @@ from migrator.plan_cluster import ConfigMapChange, config_map_change, gate, irre
 from migrator.plan_options import PlanOptions
 from migrator.plan_steps import PlannedStep, cluster_steps, node_steps
 from migrator.steps.registry import KINDS
+from migrator.terminal import ascii_json
 
 PLAN_VERSION = 1
+_MAX_FAULTS = 100  # of a document; one is told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +163,7 @@ def _plain(value: Any) -> dict[str, Any]:
 
 def render(document: Mapping[str, Any]) -> bytes:
     """Return a plan's one spelling as bytes."""
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=True).encode() + b"\n"
+    return ascii_json(document).encode() + b"\n"
 
 
 def plan_digest(document: Mapping[str, Any]) -> str:
@@ -180,6 +184,8 @@ def parse_plan(data: bytes, name: str) -> dict[str, Any]:
 
     try:
         document = json.loads(data)
+        if is_deeper(document):
+            raise RecursionError
     except RecursionError:
         raise UsageError(f"{name}: not a plan: nested too deeply") from None
     except UnicodeDecodeError as error:
@@ -195,12 +201,11 @@ def parse_plan(data: bytes, name: str) -> dict[str, Any]:
         raise UsageError(f"{name}: not a cgmigrate plan", hint="`cgmigrate plan -o FILE` makes one")
     if document.get("version") != PLAN_VERSION:
         raise UsageError(
-            f"{name}: plan version {document.get('version')!r}; this cgmigrate reads {PLAN_VERSION}"
+            f"{name}: plan version {document.get('version')!r:.40}; this cgmigrate reads {PLAN_VERSION}"
         )
     validator = Draft202012Validator(load_schema("plan-1"))
-    for fault in sorted(
-        validator.iter_errors(document), key=lambda fault: list(map(str, fault.absolute_path))
-    ):
+    faults = islice(validator.iter_errors(document), _MAX_FAULTS)
+    for fault in sorted(faults, key=lambda fault: list(map(str, fault.absolute_path))):
         where = ".".join(map(str, fault.absolute_path)) or "the document"
         message = f"{name}: at {where}: {fault.message[:200]}"
         if fault.absolute_path and fault.absolute_path[0] == "steps":

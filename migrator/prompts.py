@@ -6,6 +6,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+from migrator.terminal import plain
+
 
 def terminal() -> bool:
     """Tell whether there is somebody to ask."""
@@ -20,10 +22,10 @@ def choose(question: str, answers: Mapping[str, str], default: str) -> str:
     import questionary  # noqa: PLC0415 - late: 80 ms, and most runs ask nothing
     from prompt_toolkit.output import create_output  # noqa: PLC0415
 
-    choices = [questionary.Choice(f"{key}: {what}", value=key) for key, what in answers.items()]
+    choices = [questionary.Choice(plain(f"{key}: {what}"), value=key) for key, what in answers.items()]
     chosen = next(choice for choice in choices if choice.value == default)
     asked = questionary.select(
-        question,
+        plain(question),
         choices=choices,
         default=chosen,
         instruction=f"(Enter: {default})",
@@ -45,7 +47,7 @@ def confirm(question: str, *, default: bool) -> bool:
 
     hint = "(Y/n, Enter: yes)" if default else "(y/N, Enter: no)"
     asked = questionary.confirm(
-        question, default=default, instruction=hint, output=create_output(stdout=sys.stderr)
+        plain(question), default=default, instruction=hint, output=create_output(stdout=sys.stderr)
     )
     try:
         return bool(asked.unsafe_ask())

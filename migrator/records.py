@@ -126,12 +126,16 @@ def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one ca
                 state.failed.clear()
                 state.left.clear()  # they were about the other direction
             case Kind.REVERTING:
+                # The record that began the way back may be the one that the disk refused.
+                state.status = Status.ROLLING_BACK
                 state.reverting.add(record.step)
             case Kind.REVERTED:
+                state.status = Status.ROLLING_BACK
                 state.reverted[record.step] = record.boot
                 if state.failed:
                     state.loose.add(record.step)
             case Kind.REVERT_FAILED:
+                state.status = Status.ROLLING_BACK
                 state.failed[record.step] = str(record.data.get("error", ""))
             case Kind.ROLLED_BACK:
                 state.status = Status.ROLLED_BACK
@@ -173,7 +177,10 @@ def decode(data: bytes, name: str) -> tuple[list[Record], int]:
     for index, line in enumerate(lines, start=1):
         record = _decode_line(line)
         if record is None or record.number != index:
-            if index == len(lines) and (record is None):
+            whole_behind = _decode_line(
+                line.rpartition(b"\0")[2]
+            )  # two records, of which NULs took the first
+            if index == len(lines) and record is None and whole_behind is None:
                 break
             raise ConflictError(
                 f"{name}:{index}: damaged record; the run's undo data cannot be trusted",
@@ -190,7 +197,7 @@ def _decode_line(line: bytes) -> Record | None:
         checksum = body.pop("sum")
         if not line.endswith(b"\n") or checksum != _checksum(body) or body["v"] != JOURNAL_VERSION:
             return None
-        return Record(
+        record = Record(
             number=body["n"],
             time=body["time"],
             boot=body["boot"],
@@ -198,8 +205,11 @@ def _decode_line(line: bytes) -> Record | None:
             step=body["step"],
             data=body["data"],
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    texts = (record.time, record.boot, record.step)
+    is_ours = type(record.number) is int and all(isinstance(each, str) for each in texts)
+    return record if is_ours and isinstance(record.data, dict) else None
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

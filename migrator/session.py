@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from migrator.audit import Audit, audit
+from migrator.configs.secrets import mask_shapes
 from migrator.doors import Doors
-from migrator.engine import Engine, Interrupt, Progress
+from migrator.engine import Engine, Progress
 from migrator.errors import BlockedError, CgmigrateError, ConflictError, HostError, UsageError
 from migrator.facts.cluster import Ask
 from migrator.facts.gather import gather
@@ -23,6 +24,7 @@ from migrator.facts.store import digest as facts_digest
 from migrator.facts.store import dump as dump_facts
 from migrator.facts.store import from_json as facts_of
 from migrator.host import Host, Reader
+from migrator.interrupt import Interrupt
 from migrator.journal import Journal, Run, Runs, boot_id, utc_now
 from migrator.kube import Kube
 from migrator.plan import (
@@ -168,6 +170,7 @@ def engine_of(
     log = _open_log(run)
 
     def say(line: str) -> None:
+        line = mask_shapes(line)
         _log(log.write, log.flush, {"time": utc_now(), "say": line})
         voice.say(line)
 
@@ -272,7 +275,7 @@ def open_run(host: Host, name: str | None) -> Run:
             raise UsageError("no run to roll back on this node")
         return (alive or runs.all())[-1]
     run = runs.get(name)
-    newer = [each.name for each in alive if each.name > run.name]
+    newer = [each.name for each in alive if each.order > run.order]
     if newer and run.name in {each.name for each in alive}:
         raise ConflictError(
             f"{run.name} cannot be rolled back while {newer[-1]} stands on it",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +13,9 @@ from migrator.drain import Move
 from migrator.findings import Finding, Severity
 from migrator.plan_table import Translation
 from migrator.records import RunState
+from migrator.terminal import note as note  # noqa: PLC0414 - the commands tell with it, beside what they show
+from migrator.terminal import plain
 from migrator.views import (
-    plain,
     render_audit,
     render_diff,
     render_findings,
@@ -35,18 +36,15 @@ def _out(line: str = "") -> None:
     sys.stdout.write(plain(line) + "\n")
 
 
-def note(line: str) -> None:
-    """Tell a line on stderr, if anybody listens: a terminal that went away never decides what a run does."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(plain(line) + "\n")
-        sys.stderr.flush()
-
-
 def outcome(line: str) -> None:
     """Tell on stdout how a run ended; it has ended so whether or not anybody listens."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         _out(line)
         sys.stdout.flush()
+    except ValueError:
+        pass
+    except OSError:  # what was not taken would be tried again at the end, and decide the exit code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def audit_view(found: Audit) -> None:
@@ -76,13 +74,11 @@ def plan_view(document: Mapping[str, Any]) -> None:
         mark = " (first boot)" if step["id"] in document["deferred"] else ""
         _out(f"{number:3}. {step['id']}{mark}")
         _out(f"     {step['why']}")
-    for step in files:
+    for step in (*files, *(each for each in steps if each["kind"] == "cluster-config")):
         _out()
+        if real := step["params"].get("real_path"):
+            _out(f"{step['params']['path']} leads to {real}, which is what is written:")
         render_diff(step["params"]["diff"], sys.stdout)
-    for step in steps:
-        if step["kind"] == "cluster-config":
-            _out()
-            render_diff(step["params"]["diff"], sys.stdout)
     if document["moves"]:
         _out()
         render_moves([Move(**row) for row in document["moves"]], sys.stdout)
@@ -201,7 +197,6 @@ def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> No
     """Show all runs, oldest first, and what to do about an open one; no state: its journal is damaged."""
     if not found:
         _out("no runs on this node")
-        return
     for name, state in found:
         if state is None:
             _out(f"{name}  damaged journal; the saved files are in /var/lib/cgmigrate/runs/{name}/blobs")

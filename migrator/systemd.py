@@ -273,7 +273,7 @@ def parse_show(text: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for block in text.split("\n\n"):
         values: dict[str, str] = {}
-        for line in block.splitlines():
+        for line in block.split("\n"):
             name, equals, value = line.partition("=")
             if equals:
                 values[name] = f"{values[name]}\n{value}" if name in values else value

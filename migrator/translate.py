@@ -338,6 +338,7 @@ def _rewrite(translator: Translator, paths: Sequence[str]) -> None:
     from pathlib import Path  # noqa: PLC0415 - late, as above
 
     from migrator.host import Host  # noqa: PLC0415 - late, as above
+    from migrator.terminal import note  # noqa: PLC0415 - late, as above
 
     host = Host()
     changes = []
@@ -355,7 +356,7 @@ def _rewrite(translator: Translator, paths: Sequence[str]) -> None:
         if translated.replaced:
             host.write(name, translated.text, like=host.state(name))
         noun = "path" if translated.replaced == 1 else "paths"
-        sys.stderr.write(f"{path}: {translated.replaced} {noun} rewritten\n")
+        note(f"{path}: {translated.replaced} {noun} rewritten")
 
 
 def _runtime_wanted(where: str, error: RuntimeUnknownError) -> UsageError:

@@ -20,6 +20,7 @@ from migrator.drain import DrainOptions, Move, preview
 from migrator.facts.model import Driver, Facts, Tree, Unit
 from migrator.findings import Finding, Severity
 from migrator.plan_table import Translation
+from migrator.terminal import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,14 +43,6 @@ _NEXT = {
 }
 _DIFF_STYLE = {"+": "green", "-": "red", "@": "cyan"}
 _SHORT_ID = 12
-
-
-def plain(text: str) -> str:
-    r"""Return text with everything unprintable shown as an escape: ESC as `\x1b`, a newline as `\x0a`.
-
-    Bidirectional overrides, zero-width characters and undecodable bytes are unprintable too.
-    """
-    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(ord(c)) for c in text)
 
 
 def render_audit(audit: Audit, stream: TextIO, width: int | None = None) -> None:
@@ -101,12 +94,6 @@ def render_diff(diff: str, stream: TextIO, width: int | None = None) -> None:
     for line in diff.removesuffix("\n").split("\n"):
         style = "bold" if line.startswith(("+++", "---")) else _DIFF_STYLE.get(line[:1], "")
         _say(console, 0, line, style, whole=True, tabs=True)
-
-
-def _escape(code: int) -> str:
-    if 0xDC80 <= code <= 0xDCFF:  # what surrogateescape makes of an undecodable byte
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _console(stream: TextIO, width: int | None) -> Console:

@@ -148,7 +148,7 @@ def look_at_processes(reader: Reader, pids: Iterable[int]) -> dict[int, dict[str
     found: dict[int, dict[str, str]] = {}
     for pid in pids:
         proc = reader.root / "proc" / str(pid)
-        lines = [line.split(":", 2) for line in (_text(f"{proc}/cgroup") or "").splitlines()]
+        lines = [line.split(":", 2) for line in (_text(f"{proc}/cgroup") or "").split("\n") if line]
         status = (_text(f"{proc}/stat") or "").rpartition(")")[2].split()
         if lines and (not status or status[0] not in "ZXx"):
             found[pid] = {line[1]: line[2].removesuffix(" (deleted)") for line in lines if len(line) == 3}
@@ -215,27 +215,33 @@ def read_manifests(reader: Reader, path: str) -> tuple[tuple[Manifest, ...], tup
 
 
 def _manifest(path: str, data: bytes) -> Iterator[Manifest]:
-    from ruamel.yaml import YAML  # noqa: PLC0415 late: only where there are static pods
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+    from migrator.configs import text, yamltext  # noqa: PLC0415 late: only where there are static pods
 
     try:
-        document = YAML(typ="safe").load(data.decode())
-    except YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        document = yamltext.plain_document(text.decode(data))
+    except text.ConfigSyntaxError as error:
+        raise ValueError(str(error)) from error
     if not isinstance(document, dict) or document.get("kind") != "Pod":
         return
     metadata, spec = (document.get(key) for key in ("metadata", "spec"))
     if not isinstance(metadata, dict) or not isinstance(spec, dict) or "name" not in metadata:
         raise ValueError("a Pod without metadata.name or spec")
     stays = spec.get("restartPolicy", "Always") == "Always"
+    containers = spec.get("containers") or []
+    if not isinstance(containers, list) or not all(isinstance(each, dict) for each in containers):
+        raise ValueError("a Pod whose spec.containers is no list of mappings")
     yield Manifest(
         path=path,
-        name=str(metadata["name"]),
-        namespace=str(metadata.get("namespace") or "default"),
-        containers=tuple(
-            str(each["name"]) for each in spec.get("containers") or () if stays and "name" in each
-        ),
+        name=_word(metadata["name"]),
+        namespace=_word(metadata.get("namespace") or "default"),
+        containers=tuple(_word(each["name"]) for each in containers if stays and "name" in each),
     )
+
+
+def _word(name: object) -> str:
+    if isinstance(name, dict | list):
+        raise ValueError("a Pod with a name that is no word")  # noqa: TRY004 it is the file's error
+    return str(name)
 
 
 def ask_health(url: str, timeout: float = 2.0) -> str:

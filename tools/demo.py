@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from migrator.journal import STATE
+from migrator.statedir import STATE
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = ROOT / "tests" / "nodes" / "docker-20.10-kubelet-1.20" / "root"

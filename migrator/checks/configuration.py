@@ -150,14 +150,22 @@ def cgroup_root(facts: Facts) -> Iterator[Finding]:
         )
         return
     try:
-        renamed = f"becomes {translate_path(root, Driver.SYSTEMD)}"
+        renamed = translate_path(root, Driver.SYSTEMD)
     except CgroupNameError as error:
-        renamed = f"has no name there: {error}"
+        yield Finding(
+            id="cgroup-root",
+            severity=BLOCKER,
+            subject=f"{facts.kubelet.config_file or 'kubelet'}: cgroupRoot",
+            summary=f"the kubelet's cgroup root `{root}` has no name under systemd: {error}",
+            remediation="give the kubelet a cgroup root whose name a slice can have, or none",
+            reference="F43",
+        )
+        return
     yield Finding(
         id="cgroup-root",
         severity=WARNING,
         subject=f"{facts.kubelet.config_file or 'kubelet'}: cgroupRoot",
-        summary=f"the kubelet's cgroup root `{root}` {renamed}",
+        summary=f"the kubelet's cgroup root `{root}` becomes {renamed}",
         detail="The kubelet does not make its root: it must exist under the new name before the kubelet starts. "
         "The setting itself keeps its value.",
         reference="F43",

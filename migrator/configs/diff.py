@@ -10,6 +10,9 @@ from migrator.configs.secrets import MASK, mask_secrets
 
 __all__ = ["MASK", "unified_diff"]
 
+_MANY_LINES = 4000
+"""From here on lines that stand everywhere are no landmarks: comparing them all would take for ever."""
+
 # A terminal must not act on what a configuration file holds.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n|\Z)")
 
@@ -32,7 +35,7 @@ def unified_diff(path: str, before: bytes | None, after: bytes | None, context: 
         None,
         old[first : len(old) - tail],
         new[first : len(new) - tail],
-        autojunk=False,
+        autojunk=len(old) + len(new) > _MANY_LINES,
     )
     out = [
         f"--- {path if before is not None else '/dev/null'}\n",

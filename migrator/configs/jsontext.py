@@ -14,12 +14,14 @@ from migrator.configs.text import (
     deepest_line,
     indent_at,
     insert_item,
+    is_deeper,
     line_start,
     newline_at,
     syntax_error,
 )
 
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)
+# A string that is never closed goes to the end at once: looking for its end from each of its quotes would take for ever.
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)
 _MAX_DIGITS = 4000
 """Python refuses to convert longer integers."""
 
@@ -169,6 +171,8 @@ def _load(text: str) -> object:
         ) from error
     except RecursionError as error:
         raise ConfigSyntaxError("nested too deeply", line=deepest_line(text)) from error
+    if is_deeper(data):
+        raise ConfigSyntaxError("nested too deeply", line=deepest_line(text))
     return data
 
 

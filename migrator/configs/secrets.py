@@ -11,7 +11,8 @@ import base64
 import binascii
 import json
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 
 from migrator.configs.text import line_end, line_start
 
@@ -34,6 +35,11 @@ _FLAG = re.compile(
     r"""(?:[ \t]*\\?\r?\n[ \t]*(?:-[ \t]+)?|[ \t]*,\s*|[ \t]+(?!\\\r?\n))"""
     r"""(?P<quote>\\?["'])?(?=[^\s"'-])""",
 )
+_ASSIGNED_FLAG = re.compile(
+    r"""(?<![\w-])--?(?P<name>[A-Za-z][\w-]*)=(?P<value>"[^"\n]*"?|'[^'\n]*'?|[^\s"'`,;]+)"""
+)
+_COMMENT = re.compile(r"(?:^|(?<=[ \t]))[#;][^\n]*(?<!\r)", re.MULTILINE)
+_TELLING_WORD = re.compile(r"(?i)(?:password|passphrase|passwd|secret|token|credential)s?\b")
 _HEADER = re.compile(r"^[ \t]*\[{1,2}(?P<name>[^\n#=]*?)\]{1,2}[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _HEADER_PART = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^.\s\"']+")
 _REMARK = re.compile(r"[\"']?[ \t]+#(?P<remark>[^\n]*)")
@@ -66,17 +72,49 @@ def mask_secrets(text: str) -> str:
     Secret are: values (also objects and lists) of keys named like a password, token, key or credential; everything in
     a TOML table of such a name; arguments of such flags; credentials in URLs; PEM blocks; tokens known by their shape.
     """
-    pieces: list[str] = []
-    done = 0
-    for start, end in _merged(_by_shape(text) + _by_flag(text) + _by_key(text)):
-        pieces += [text[done:start], _masked(text[start:end])]
-        done = end
-    return "".join([*pieces, text[done:]])
+    return _replaced(text, _by_shape(text) + _by_flag(text) + _by_key(text) + _by_remark(text))
+
+
+def mask_shapes(text: str) -> str:
+    """Return prose (a daemon's message, a reason) with what has the shape of a credential replaced.
+
+    `mask_secrets` would hide half a sentence such as "unknown key: exec-opts"; here only a credential in a URL, a PEM
+    block, a header's value, a flag's argument and a token known by its shape are hidden.
+    """
+    return _replaced(text, _by_shape(text) + _by_flag(text) + _by_assigned_flag(text))
+
+
+def mask_words(words: Iterable[str]) -> tuple[str, ...]:
+    """Return an argv with the arguments of secret flags (`--token=…`, `--token …`) and credentials in URLs replaced."""
+    masked = []
+    secret = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if secret and not word.startswith("-"):
+            masked.append(MASK)
+            secret = False
+            continue
+        secret = word.startswith("-") and is_secret_key(name)
+        if secret and equals:
+            masked.append(f"{name}={MASK}")
+            secret = False
+        else:
+            masked.append(_replaced(word, _by_shape(word)))
+    return tuple(masked)
 
 
 def is_secret_key(key: str) -> bool:
     """Is a value under this key to be hidden?"""
     return _is_secret(_words(key))
+
+
+def _replaced(text: str, spans: list[Span]) -> str:
+    pieces: list[str] = []
+    done = 0
+    for start, end in _merged(spans):
+        pieces += [text[done:start], _masked(text[start:end])]
+        done = end
+    return "".join([*pieces, text[done:]])
 
 
 def _words(key: str) -> list[str]:
@@ -148,9 +186,20 @@ def _by_flag(text: str) -> list[Span]:
     return spans
 
 
+def _by_remark(text: str) -> list[Span]:
+    """What a comment says after such a word: `# password of the mirror: …` has no key, and prose has no end."""
+    comments = (found.span() for found in _COMMENT.finditer(text))
+    return [(word.end(), end) for start, end in comments if (word := _TELLING_WORD.search(text, start, end))]
+
+
+def _by_assigned_flag(text: str) -> list[Span]:
+    return [found.span("value") for found in _ASSIGNED_FLAG.finditer(text) if is_secret_key(found["name"])]
+
+
 def _by_key(text: str) -> list[Span]:
     secret_tables = _secret_tables(text)
     brackets = _depths(text)
+    closing = _Closing(text)
     quotes = _Quotes(text)
     spans = []
     position = 0
@@ -162,11 +211,12 @@ def _by_key(text: str) -> list[Span]:
             text.startswith("{", position) or not text[position : line_end(text, position)].strip()
         ):
             continue
-        in_table = any(start <= found.start() < end for start, end in secret_tables)
+        table = bisect_right(secret_tables, (found.start(), len(text))) - 1
+        in_table = table >= 0 and found.start() < secret_tables[table][1]
         if section or in_table or _is_secret(words):
             depth = bisect_left(brackets, (found.start(), 0))
             in_brackets = bool(depth) and brackets[depth - 1][1] > 0
-            span = _value(text, found, quotes.at(found.start()), in_brackets=in_brackets)
+            span = _value(text, found, quotes.at(found.start()), closing, in_brackets=in_brackets)
             spans.append(span)
             if text[position : position + 1] in {'"', "'", "[", "{"}:
                 position = max(position, span[1])
@@ -206,7 +256,7 @@ def _secret_tables(text: str) -> list[Span]:
     return tables
 
 
-def _value(text: str, key: re.Match[str], open_quote: str, *, in_brackets: bool) -> Span:
+def _value(text: str, key: re.Match[str], open_quote: str, closing: _Closing, *, in_brackets: bool) -> Span:
     """Where the value of a secret key stands; it may go on over several lines."""
     start = key.end()
     quoted_key = key["key"].startswith(('"', "'"))
@@ -220,7 +270,7 @@ def _value(text: str, key: re.Match[str], open_quote: str, *, in_brackets: bool)
         return start, _closing_quote(text, start, quote)
     if text.startswith(('"', "'"), start):
         return _quoted(text, start)
-    if text.startswith(("[", "{"), start) and (end := _closing_bracket(text, start)):
+    if text.startswith(("[", "{"), start) and (end := closing.bracket(start)):
         return start + 1, end
     if quoted_key and (literal := _JSON_LITERAL.match(text, start)):
         return literal.span()
@@ -274,16 +324,27 @@ def _quoted(text: str, start: int) -> Span:
     return start + 1, pieces.end() - (pieces[0][-1] in "\"'")
 
 
-def _closing_bracket(text: str, start: int) -> int:
-    depth = 0
-    for token in _BRACKETS.finditer(text, start):
-        if token[0] in "[{":
-            depth += 1
-        elif token[0] in "]}":
-            depth -= 1
-            if not depth:
-                return token.start()
-    return 0
+class _Closing:
+    """Finds where brackets close; a text in which many never do is hidden from there on, and not read again and again."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tries = 50
+
+    def bracket(self, start: int) -> int:
+        """Return where the bracket that opens here closes; 0 when it does not."""
+        if not self.tries:
+            return len(self.text)
+        depth = 0
+        for token in _BRACKETS.finditer(self.text, start):
+            if token[0] in "[{":
+                depth += 1
+            elif token[0] in "]}":
+                depth -= 1
+                if not depth:
+                    return token.start()
+        self.tries -= 1
+        return 0
 
 
 def _rest(text: str, key: re.Match[str], start: int, *, in_brackets: bool) -> int:

@@ -13,6 +13,15 @@ from dataclasses import dataclass
 
 BOM = "\ufeff"
 
+MAX_DOCUMENT = 1024 * 1024
+"""Bytes of a JSON, TOML or YAML file; etcd takes no larger ConfigMap, and a node's own files have some ten thousand."""
+
+MAX_LINES = 64 * 1024
+"""Bytes of a unit or environment file, of which every character is kept with its place."""
+
+MAX_DEPTH = 64
+"""Of tables and lists in each other. A parser takes more; whoever copies, compares or writes it down again may not."""
+
 
 class ConfigSyntaxError(Exception):
     """A configuration file that its own program would not read as meant; says where, the caller knows the file."""
@@ -67,8 +76,9 @@ def decode(data: bytes) -> str:
     """Return the text of a file that must be UTF-8.
 
     Raises:
-        ConfigSyntaxError: with the line of the first byte that is not.
+        ConfigSyntaxError: with the line of the first byte that is not; larger than `MAX_DOCUMENT`.
     """
+    _refuse_larger(data, MAX_DOCUMENT)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -79,13 +89,40 @@ def decode(data: bytes) -> str:
 
 
 def decode_any(data: bytes) -> str:
-    """Return the text of a file whose encoding nobody promises (unit and environment files); see `encode_any`."""
+    """Return the text of a file whose encoding nobody promises (unit and environment files); see `encode_any`.
+
+    Raises:
+        ConfigSyntaxError: larger than `MAX_LINES`.
+    """
+    _refuse_larger(data, MAX_LINES)
     return data.decode("utf-8", "surrogateescape")
 
 
 def encode_any(text: str) -> bytes:
     """Return the bytes that `decode_any` came from."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def _refuse_larger(data: bytes, limit: int) -> None:
+    if len(data) > limit:
+        raise ConfigSyntaxError(
+            f"the file has {len(data)} bytes, more than the {limit} that are read of such a file; make it shorter",
+            line=data.count(b"\n", 0, limit) + 1,
+        )
+
+
+def is_deeper(document: object, levels: int = MAX_DEPTH) -> bool:
+    """Tell whether plain data has more tables and lists in each other than this; shared ones are looked at once."""
+    layer: list[object] = [document]
+    for _ in range(levels + 1):
+        inner: dict[int, object] = {}
+        for each in layer:
+            values = each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+            inner.update((id(value), value) for value in values if isinstance(value, dict | list))
+        if not inner:
+            return False
+        layer = list(inner.values())
+    return True
 
 
 class LineIndex:

@@ -13,7 +13,16 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from migrator.configs.text import BOM, ConfigSyntaxError, deepest_line, line_at, syntax_error
+from migrator.configs.text import (
+    BOM,
+    MAX_DEPTH,
+    ConfigSyntaxError,
+    LineIndex,
+    deepest_line,
+    is_deeper,
+    line_at,
+    syntax_error,
+)
 
 Path = tuple[str, ...]
 
@@ -28,6 +37,8 @@ _NESTED = re.compile(_STRING + r"|#[^\n]*|[\[\]{}]", re.DOTALL)
 _SCALAR = re.compile(r"[^,\]}#\r\n]*[^,\]}#\s]")
 _WHERE = re.compile(r"\(at line (\d+), column (\d+)\)")
 _LONG_NUMBER = re.compile(r"\d{4000,}")
+_DEEP_KEY = re.compile(rf"^[ \t\[]*+(?:[\w\"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}", re.MULTILINE)
+"""tomllib walks a table's whole name for every key in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,18 @@ class InlineTable:
     items: tuple[tuple[int, int], ...]
 
 
+class _Places:
+    """What is asked of a document again and again: the first of each name."""
+
+    def __init__(self, text: str, headers: tuple[Header, ...], pairs: tuple[Pair, ...]) -> None:
+        self.lines = LineIndex(text)
+        self.headers = {header.path: header for header in reversed(headers)}
+        self.pairs = {pair.path: pair for pair in reversed(pairs)}
+        self.first_below = {
+            pair.path[:length]: pair for pair in reversed(pairs) for length in range(len(pair.path) + 1)
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A TOML text: its meaning, and where everything stands."""
@@ -81,14 +104,15 @@ class Document:
     """In file order; the first is the root table's."""
     pairs: tuple[Pair, ...]
     inline_tables: Mapping[Path, InlineTable] = field(default_factory=dict)
+    _places: _Places = field(default_factory=lambda: _Places("", (), ()))
 
     def pair(self, path: Path) -> Pair | None:
         """Return the pair that sets exactly this path."""
-        return next((pair for pair in self.pairs if pair.path == path), None)
+        return self._places.pairs.get(path)
 
     def header(self, path: Path) -> Header | None:
         """Return the header of exactly this table."""
-        return next((header for header in self.headers if header.path == path), None)
+        return self._places.headers.get(path)
 
     def value(self, path: Path) -> object:
         """Return the value at a path; None when there is none."""
@@ -100,12 +124,12 @@ class Document:
             part = path[:length]
             pair, header = self.pair(part), self.header(part)
             if pair:
-                return line_at(self.text, pair.parts[-1].start)
+                return self._places.lines.line(pair.parts[-1].start)
             if header:
-                return line_at(self.text, header.start)
-            below = next((other for other in self.pairs if other.path[:length] == part), None)
+                return self._places.lines.line(header.start)
+            below = self._places.first_below.get(part)
             if below:
-                return line_at(self.text, below.parts[0].start)
+                return self._places.lines.line(below.parts[0].start)
         return 1
 
 
@@ -118,7 +142,8 @@ def parse(text: str) -> Document:
     data = _load(text)
     scanner = _Scanner(text)
     scanner.scan()
-    return Document(text, data, tuple(scanner.headers), tuple(scanner.pairs), scanner.inline_tables)
+    headers, pairs = tuple(scanner.headers), tuple(scanner.pairs)
+    return Document(text, data, headers, pairs, scanner.inline_tables, _Places(text, headers, pairs))
 
 
 def value_at(data: object, path: Path) -> object:
@@ -167,8 +192,10 @@ def dotted(path: Path) -> str:
 
 def _load(text: str) -> dict[str, object]:
     body = text.removeprefix(BOM)
+    if deep := _DEEP_KEY.search(text):
+        raise syntax_error(text, deep.start(), "nested too deeply")
     try:
-        return tomllib.loads(body)
+        data = tomllib.loads(body)
     except tomllib.TOMLDecodeError as error:
         found = _WHERE.search(str(error))
         line, column = (int(found[1]), int(found[2])) if found else (line_at(text, len(text.rstrip())), 1)
@@ -179,6 +206,9 @@ def _load(text: str) -> dict[str, object]:
     except ValueError as error:
         found = _LONG_NUMBER.search(text)
         raise syntax_error(text, found.start() if found else 0, f"not TOML: {error}") from error
+    if is_deeper(data):
+        raise ConfigSyntaxError("nested too deeply", line=deepest_line(text))
+    return data
 
 
 class _Scanner:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from migrator.cgroups import Driver
 from migrator.configs.flags import Assignment, blanked, parse_env_file, replace_values
-from migrator.configs.text import Edited, decode_any
+from migrator.configs.text import ConfigSyntaxError, Edited, decode_any
 from migrator.configs.unittext import Setting, split_commands, unit_settings, unquoted
 from migrator.configs.words import (
     KUBELET_DRIVER,
@@ -28,6 +28,8 @@ from migrator.configs.words import (
 )
 
 _PREFIXES = "@-:+!|"
+_MAX_COMMAND = 2 * 1024 * 1024
+"""Characters of a command line: what execve(2) takes with the usual stack."""
 _UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -134,9 +136,12 @@ def effective_environment(unit: UnitConfig, env_files: Mapping[str, bytes]) -> d
         env_files: text by path, of those of `unit.environment_files` that exist; patterns are matched against it.
     """
     variables = {assignment.name: assignment for assignment in unit.environment}
-    for wanted in unit.environment_files:
-        for path in sorted(fnmatch.filter(env_files, wanted.path)) or [wanted.path]:
-            variables |= {found.name: found for found in parse_env_file(env_files.get(path, b""), path)}
+    parsed: dict[str, dict[str, Assignment]] = {}
+    for pattern in _last_of_each(wanted.path for wanted in unit.environment_files):
+        for path in sorted(fnmatch.filter(env_files, pattern)) or [pattern]:
+            if path not in parsed:
+                parsed[path] = {found.name: found for found in parse_env_file(env_files.get(path, b""), path)}
+            variables |= parsed[path]
     for name in unit.unset_environment:
         key, equals, value = name.partition("=")
         if key in variables and (not equals or variables[key].value == value):
@@ -148,14 +153,24 @@ def effective_argv(unit: UnitConfig, env_files: Mapping[str, bytes]) -> tuple[tu
     """Return the argv of every `ExecStart=` as the process gets it; each word knows its file and line.
 
     `$NAME` as a word of its own splits at blanks, into none when the variable is unset; `${NAME}` never splits.
+
+    Raises:
+        ConfigSyntaxError: a command line that no kernel takes, because its variables make it so long.
     """
     variables = effective_environment(unit, env_files)
-    return tuple(
-        tuple(word for raw in command.words for word in _expanded(raw, variables))
-        if command.expands
-        else command.words
-        for command in unit.exec_start
-    )
+    left = _MAX_COMMAND
+    argvs = []
+    for command in unit.exec_start:
+        argv: list[Word] = []
+        for raw in command.words:
+            words = tuple(_expanded(raw, variables, left)) if command.expands else (raw,)
+            left -= sum(len(word.chars) for word in words)
+            if left < 0:
+                message = "with its variables the command is longer than the kernel takes"
+                raise ConfigSyntaxError(message, line=raw.origin.line)
+            argv += words
+        argvs.append(tuple(argv))
+    return tuple(argvs)
 
 
 def unset_variables(unit: UnitConfig, env_files: Mapping[str, bytes]) -> tuple[str, ...]:
@@ -229,7 +244,13 @@ def _argvs(setting: Setting) -> list[tuple[Word, ...]]:
     return []
 
 
-def _expanded(word: Word, variables: Mapping[str, Assignment]) -> Iterator[Word]:
+def _last_of_each(paths: Iterable[str]) -> list[str]:
+    """Return each path once, where it stands last: read again, a file says the same again."""
+    return list(reversed(dict.fromkeys(reversed(list(paths)))))
+
+
+def _expanded(word: Word, variables: Mapping[str, Assignment], most: int) -> Iterator[Word]:
+    """Yield the words that one word becomes; no more than `most` characters and a variable."""
     text = word.text
     if text.startswith("$") and text[1:2] not in {"$", "{", ""}:
         assignment = variables.get(text[1:])
@@ -244,6 +265,8 @@ def _expanded(word: Word, variables: Mapping[str, Assignment]) -> Iterator[Word]
         elif assignment := variables.get(found[1]):
             chars += assignment.chars
         position = found.end()
+        if len(chars) > most:
+            break
     yield Word((*chars, *word.chars[position:]), word.origin)
 
 

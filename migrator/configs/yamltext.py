@@ -29,6 +29,8 @@ from ruamel.yaml.reader import ReaderError
 from migrator.configs.text import ConfigSyntaxError, deepest_line, line_at, syntax_error, unsupported
 
 _MAX_DEPTH = 50
+_MAX_EVENTS = 20_000
+"""Of a document; ten times what a kubelet's configuration with every key has."""
 _MAX_DIGITS = 4000
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 # YAML 1.1, which the kubelet's parser follows.
@@ -66,18 +68,23 @@ def parse_mapping(text: str) -> YamlMapping | None:
     Raises:
         ConfigSyntaxError: not YAML, several documents, no mapping, or a top-level key stands twice.
     """
-    events = tuple(_events(text))
-    documents = [event for event in events if isinstance(event, DocumentStartEvent)]
-    if len(documents) > 1:
-        raise unsupported(
-            text, start_of(documents[1]), "a second YAML document starts here; the kubelet reads one"
-        )
-    top = events[2] if documents else None
+    events = _one_document(text)
+    top = events[2] if len(events) > 2 else None
     if top is None or (isinstance(top, ScalarEvent) and is_null(top)):
         return None
     if not isinstance(top, MappingStartEvent):
         raise syntax_error(text, start_of(top), "the top level must be a mapping of keys to values")
     return YamlMapping(text, top, tuple(_entries(text, events)), events)
+
+
+def plain_document(text: str) -> object:
+    """Return the only document of a text as plain data, whatever its top level is; None when it holds nothing.
+
+    Raises:
+        ConfigSyntaxError: not YAML, several documents, or a key stands twice.
+    """
+    events = _one_document(text)
+    return _Builder(text, iter(events[2:])).node() if len(events) > 2 else None
 
 
 def start_of(event: Event) -> int:
@@ -178,6 +185,17 @@ def _scalar(event: ScalarEvent) -> object:
     return text
 
 
+def _one_document(text: str) -> tuple[Event, ...]:
+    """Return the events of a text with at most one document: stream start, document start, its top, …; or both ends."""
+    events = tuple(_events(text))
+    documents = [event for event in events if isinstance(event, DocumentStartEvent)]
+    if len(documents) > 1:
+        raise unsupported(
+            text, start_of(documents[1]), "a second YAML document starts here; the kubelet reads one"
+        )
+    return events
+
+
 def _events(text: str) -> list[Event]:
     events: list[Event] = []
     depth = 0
@@ -188,6 +206,8 @@ def _events(text: str) -> list[Event]:
             depth -= isinstance(event, CollectionEndEvent)
             if depth > _MAX_DEPTH:
                 raise syntax_error(text, start_of(event), "nested too deeply")
+            if len(events) > _MAX_EVENTS:
+                raise syntax_error(text, start_of(event), "more keys and values than are read of such a file")
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = str(error.problem or error.context or "cannot be read")
@@ -197,6 +217,10 @@ def _events(text: str) -> list[Event]:
         raise syntax_error(text, int(error.position), f"not YAML: {error.reason}") from error
     except YAMLError as error:
         raise ConfigSyntaxError(f"not YAML: {error}", line=1) from error
+    except (ValueError, OverflowError) as error:
+        # ruamel.yaml itself stumbles, over an escape like "\U00110000".
+        line = events[-1].end_mark.line + 1 if events else 1
+        raise ConfigSyntaxError(f"not YAML: {error}", line=line) from error
     except RecursionError as error:
         raise ConfigSyntaxError("nested too deeply", line=deepest_line(text)) from error
     if events and not isinstance(events[-1], StreamEndEvent):

@@ -108,11 +108,17 @@ def to_budget(raw: Json) -> Budget:
     return Budget(
         namespace=str(meta_of(raw).get("namespace", "")),
         name=str(meta_of(raw)["name"]),
-        allowed=max(0, int(status.get("disruptionsAllowed") or 0)),
-        healthy=int(status.get("currentHealthy") or 0),
-        desired=int(status.get("desiredHealthy") or 0),
-        expected=int(status.get("expectedPods") or 0),
+        allowed=max(0, _count(status.get("disruptionsAllowed"))),
+        healthy=_count(status.get("currentHealthy")),
+        desired=_count(status.get("desiredHealthy")),
+        expected=_count(status.get("expectedPods")),
     )
+
+
+def _count(value: object) -> int:
+    if value is not None and not isinstance(value, int):
+        raise TypeError(f"{value!r:.40} is no count")
+    return value or 0
 
 
 def covers(selector: Json | None, labels: Mapping[str, str], api_version: str) -> bool:

@@ -12,6 +12,7 @@ from migrator.cgroups import Driver as CgroupDriver
 from migrator.configs import kubelet as kubelet_config
 from migrator.configs.flags import KUBELET_DRIVER, Word
 from migrator.configs.kubelet import KubeletConfig
+from migrator.configs.secrets import mask_words
 from migrator.configs.text import ConfigSyntaxError
 from migrator.errors import HostError
 from migrator.facts.look import Look
@@ -119,7 +120,7 @@ def gather_kubelet(look: Look, units: Units | None) -> KubeletLook:
         present=True,
         version=version,
         unit=_or_none(unit),
-        argv=tuple(word.text for word in running),
+        argv=mask_words(word.text for word in running),
         config_file=config_file,
         config_format=_format(look, config_file),
         config_dir=_value(decisive, "--config-dir") or "",
@@ -246,7 +247,7 @@ def asks_runtime(version: str | None, gates: Mapping[str, bool]) -> bool:
 
 def release_of(version: str | None) -> tuple[int, int] | None:
     """Return major and minor of a version like `1.20.2`."""
-    match = re.match(r"v?(\d+)\.(\d+)", version or "")
+    match = re.match(r"v?(\d{1,9})\.(\d{1,9})", version or "")
     return (int(match[1]), int(match[2])) if match else None
 
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from migrator.errors import CgmigrateError
+from migrator.configs.secrets import mask_shapes
+from migrator.errors import CgmigrateError, HostError
 from migrator.facts.model import File, Unknown
 from migrator.host import Reader
 
@@ -22,7 +24,7 @@ class Look:
 
     def unknown(self, subject: str, reason: object, line: int = 0) -> None:
         """Note that a fact is not known, once per subject and line."""
-        found = Unknown(subject=subject, reason=_plain(reason), line=line)
+        found = Unknown(subject=subject, reason=mask_shapes(_plain(reason)), line=line)
         if all((found.subject, found.line) != (other.subject, other.line) for other in self.unknowns):
             self.unknowns.append(found)
 
@@ -36,6 +38,9 @@ class Look:
         except CgmigrateError as error:
             self.unknown(path, error)
             return None
+        except ValueError:  # a configuration named it, with a NUL or what is no character
+            self.unknown(ascii(path), "no file can have this name")
+            return None
         self.files[path] = File(
             path=path,
             real_path=state.path,
@@ -45,8 +50,35 @@ class Look:
             mode=state.mode,
             uid=state.uid,
             gid=state.gid,
+            links=_links(self.reader, state.path) if data is not None else 1,
+            exposed_by=_exposed_by(self.reader, path, state.path),
         )
         return data
+
+
+def _links(reader: Reader, path: str) -> int:
+    try:
+        return reader.resolve(path).stat().st_nlink
+    except OSError:
+        return 1
+
+
+def _exposed_by(reader: Reader, *paths: str) -> str:
+    """Return the first of some files, and of the directories above them, that everybody may write.
+
+    In a sticky directory only the owner replaces a file, so it counts as closed.
+    """
+    for path in paths:
+        above = path
+        while above:
+            try:
+                mode = reader.resolve(above).stat().st_mode
+            except (OSError, HostError):
+                mode = 0
+            if mode & stat.S_IWOTH and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+                return above
+            above = above.rpartition("/")[0]
+    return ""
 
 
 def _plain(reason: object) -> str:

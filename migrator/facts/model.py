@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from migrator.configs.secrets import mask_shapes
+
 FACTS_VERSION = 1
 
 
@@ -30,6 +32,11 @@ class Source:
     path: str = ""
     """File (or socket, or `/proc/PID/cmdline`); empty for a built-in default."""
     line: int = 0
+
+    def __post_init__(self) -> None:
+        # What else stands there was not meant to be shown.
+        if self.value not in (None, "cgroupfs", "systemd"):
+            object.__setattr__(self, "value", mask_shapes(self.value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,10 @@ class File:
     mode: int = 0
     uid: int = 0
     gid: int = 0
+    links: int = 1
+    """Names that its bytes have (hard links)."""
+    exposed_by: str = ""
+    """What lets everybody change it: the path of itself or of a directory above it; empty for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +143,7 @@ class Kubelet:
     """`1.20.2`, without the `v`."""
     unit: Unit | None = None
     argv: tuple[str, ...] = ()
-    """Of the running process; empty when it does not run."""
+    """Of the running process, with what looks like a secret masked; empty when it does not run."""
     config_file: str = ""
     config_format: str = "yaml"
     config_dir: str = ""

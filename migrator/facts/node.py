@@ -91,7 +91,7 @@ def os_name(text: str) -> str:
 def parse_mountinfo(text: str) -> tuple[Hierarchy, ...]:
     """Return every cgroup mount in the text of proc_pid_mountinfo(5), in its order; other lines and junk are skipped."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a mount point may hold what `splitlines` takes for an end of line
         before, separator, after = line.partition(" - ")
         fields, types = before.split(" "), after.split(" ")
         if not separator or len(fields) < 6 or len(types) < 3 or types[0] not in ("cgroup", "cgroup2"):

@@ -9,8 +9,10 @@ import importlib.resources
 import json
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
+from migrator.configs.text import is_deeper
 from migrator.errors import UsageError
 from migrator.facts.model import FACTS_VERSION, Facts
 
@@ -37,6 +39,8 @@ _PASSING: Mapping[str, frozenset[str]] = {
 }
 """What `digest` leaves out, by the key that holds the object, or by the two last keys: see there."""
 
+_MAX_FAULTS = 100  # of a document; one is told
+
 _PROCESS = re.compile(r"^/proc/\d+/")
 
 
@@ -54,12 +58,14 @@ def from_json(document: object) -> Facts:
     from jsonschema import Draft202012Validator  # noqa: PLC0415 late: only a saved file needs it
     from jsonschema.exceptions import best_match  # noqa: PLC0415
 
+    if is_deeper(document):
+        raise UsageError("malformed facts: nested too deeply")
     if isinstance(document, dict) and document.get("version", FACTS_VERSION) != FACTS_VERSION:
         raise UsageError(
-            f"these facts are of version {document['version']!r}, and this cgmigrate reads version {FACTS_VERSION}",
+            f"these facts are of version {document['version']!r:.40}, and this cgmigrate reads version {FACTS_VERSION}",
             hint="gather them again: `cgmigrate audit --format json`",
         )
-    error = best_match(Draft202012Validator(schema()).iter_errors(document))
+    error = best_match(islice(Draft202012Validator(schema()).iter_errors(document), _MAX_FAULTS))
     if error is not None:
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
         raise UsageError(f"malformed facts at {where or 'the top'}: {error.message[:200]}")

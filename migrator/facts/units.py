@@ -103,7 +103,11 @@ def read_command(look: Look, unit: Unit) -> tuple[Word, ...]:
     """
     if unit.load_state == "masked":
         return ()
-    argvs = effective_argv(*_service(look, unit))
+    try:
+        argvs = effective_argv(*_service(look, unit))
+    except ConfigSyntaxError as error:
+        look.unknown(unit.fragment, error.message, error.line)
+        return ()
     return argvs[-1] if argvs else ()
 
 

@@ -88,7 +88,7 @@ def scan_processes(reader: Reader, cgroup_root: str = "") -> Processes:
 
 def _named(text: str) -> Iterable[tuple[str, str]]:
     """Return (container id, path) of each path in the text of one `/proc/PID/cgroup` that names a container."""
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a cgroup's name may hold what `splitlines` takes for an end of line
         path = line.split(":", 2)[-1] if line.count(":") >= 2 else ""
         for container in dict.fromkeys(_ID.findall(path)):
             yield container, path

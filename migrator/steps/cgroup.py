@@ -85,7 +85,7 @@ class RemoveCgroups:
             hands.say(f"removing {top}")
             directories = [path for path, _ in walk(str(hands.reader.resolve(top)))]
             for path in sorted(directories, key=lambda path: -path.count("/") if path else 1):
-                if not hands.host.remove_directory(top + path):
+                if not hands.host.remove_cgroup(top + path):
                     raise StepError(
                         f"{top + path} is busy and cannot be removed", hint=f"cat {top + path}/cgroup.procs"
                     )

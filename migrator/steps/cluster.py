@@ -60,6 +60,10 @@ class OnNode:
             )
         return node
 
+    def wait_for_api(self, hands: Hands) -> None:
+        """Wait until the API server answers, for as long as it is waited for at all; the next step tells if it does not."""
+        patiently(hands, "API server", self.patience, lambda: self.known(hands))
+
     def known(self, look: Hands) -> bool:
         """Tell whether the Node is still the one of the plan; another one is left alone, and said.
 
@@ -323,7 +327,7 @@ def annotation(node: Mapping[str, Any]) -> str:
     return str(node["metadata"].get("annotations", {}).get(ANNOTATION, ""))
 
 
-def patiently(hands: Hands, what: str, patience: float, work: Callable[[], None], *left: str) -> None:
+def patiently(hands: Hands, what: str, patience: float, work: Callable[[], object], *left: str) -> None:
     """Do what needs the API server; while it is away wait, up to `patience` seconds, then leave the commands.
 
     Once one step has waited in vain, the next ones try once.
@@ -335,7 +339,7 @@ def patiently(hands: Hands, what: str, patience: float, work: Callable[[], None]
             work()
         except KubeError as error:
             if error.kind in HOPELESS or time.monotonic() > deadline:
-                hands.say(f"{what}: {error.message}; left to you: {'; '.join(left)}")
+                hands.say(f"{what}: {error.message}" + (f"; left to you: {'; '.join(left)}" if left else ""))
                 for command in left:
                     hands.left(command)
                 return

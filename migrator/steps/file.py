@@ -22,12 +22,16 @@ class WriteFile:
 
     def __init__(self, params: Params) -> None:
         self.path: str = params["path"]
+        self.real: str = params.get("real_path", self.path)
         self.before: str = params["before"]["sha256"]
         self.after: str = params["after"]["sha256"]
 
     def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
         """Compare the digest on disk with the plan's two."""
-        match look.reader.state(self.path).sha256:
+        now = look.reader.state(self.path)
+        if now.path != self.real:
+            return Where.ELSEWHERE
+        match now.sha256:
             case self.after:
                 return Where.AFTER
             case self.before:
@@ -43,6 +47,11 @@ class WriteFile:
     def apply(self, hands: Hands) -> None:
         """Write, with the owner, mode and label of the old file."""
         state = hands.host.state(self.path)
+        if state.path != self.real:
+            raise StepError(
+                f"{self.path} leads to {state.path} now, and not to {self.real}",
+                hint="somebody changed a symbolic link during the run; `cgmigrate rollback`",
+            )
         if state.sha256 == self.after:
             return
         if state.sha256 != self.before:

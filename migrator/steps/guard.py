@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from migrator.errors import HostError
-from migrator.journal import STATE
+from migrator.statedir import STATE
 from migrator.steps import Hands, Params, Sight, Undo, Where
 
 ACTIVE = f"{STATE}/active"
@@ -39,8 +39,9 @@ def text(unit: str) -> bytes:
 
 
 def allow(hands: Hands, unit: str) -> None:
-    """Let a guarded unit start, until the next boot."""
+    """Let a guarded unit start, until the next boot, however often it failed to with other files (StartLimitBurst=)."""
     hands.host.write(f"{ALLOW}/{unit}", b"", mode=0o600)
+    hands.control.reset_failed(unit)
 
 
 def disallow(hands: Hands, unit: str) -> None:

@@ -81,14 +81,19 @@ class WaitHealthy(_Look):
     def apply(self, hands: Hands) -> None:
         """Wait, on the way forward."""
         if not self.back:
-            self._wait(hands)
+            self.wait(hands)
 
     def revert(self, hands: Hands, undo: Undo) -> None:
         """Wait, on the way back, if there was something to wait for."""
         if self.back and undo.get("healthy"):
-            self._wait(hands)
+            self.wait(hands)
 
-    def _wait(self, hands: Hands) -> None:
+    def wait(self, hands: Hands) -> None:
+        """Wait.
+
+        Raises:
+            StepError: not within the timeout.
+        """
         deadline = time.monotonic() + self.timeout
         told = ""
         while missing := self._missing(hands):

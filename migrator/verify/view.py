@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from migrator.checks.base import plural
 from migrator.findings import Finding, Severity
+from migrator.terminal import plain
 from migrator.verify.model import VERIFY_VERSION, CheckResult, Verification
-from migrator.views import plain
 
 
 def to_json(verification: Verification) -> dict[str, object]:

@@ -234,3 +234,19 @@ def test_the_json_files_of_the_schemas_are_written_in_one_way() -> None:
         data = text("migrator", "schemas", f"{name}.schema.json")
 
         assert json.dumps(json.loads(data), indent=2, ensure_ascii=False) + "\n" == data
+
+
+def test_every_guarantee_names_tests_that_exist() -> None:
+    page = text("docs", "explanation", "guarantees.md")
+    promises = page.partition("## What holds")[2].partition("\n## ")[0].split("\n- **")[1:]
+    named = [re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", promise) for promise in promises]
+    missing = [
+        f"{path}::{name}"
+        for each in named
+        for path, name in each
+        if not (ROOT / path).exists() or f"def {name}(" not in text(path)
+    ]
+
+    assert len(promises) > 10
+    assert [promise for promise, tests in zip(promises, named, strict=True) if not tests] == []
+    assert missing == []

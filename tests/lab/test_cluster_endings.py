@@ -42,7 +42,7 @@ with CriControl() as cri:
     missing = [id_ for id_, found in zip(ids, cri._all(f"{kind}Status", asked)) if found is None]
     if verb == "rmp":
         cri._each("StopPodSandbox", asked, 60)
-    cri._each(f"Remove{kind}", asked, 60)
+    cri._remove(f"Remove{kind}", asked)  # what is just being started refuses: an operator tries again
 if missing:
     print("not found:", *missing, file=sys.stderr)
 END

@@ -25,8 +25,8 @@ import sys
 from migrator.cri import CriControl
 containers, sandboxes = (part.split() for part in " ".join(sys.argv[1:]).split("--"))
 with CriControl() as cri:
-    cri._each("RemoveContainer", [{"container_id": each} for each in containers], 30)
-    cri._each("RemovePodSandbox", [{"pod_sandbox_id": each} for each in sandboxes], 30)
+    cri._remove("RemoveContainer", [{"container_id": each} for each in containers])
+    cri._remove("RemovePodSandbox", [{"pod_sandbox_id": each} for each in sandboxes])
 """
 SCOPE = {"docker": "docker", "containerd": "cri-containerd"}
 

@@ -46,7 +46,18 @@ def test_a_slice_lies_below_the_slices_its_name_starts_with(name: str, path: str
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a", ".slice", "-a.slice", "a-.slice", "a--b.slice", "a/b.slice", "a.scope"]
+    "name",
+    [
+        "",
+        "a",
+        ".slice",
+        "-a.slice",
+        "a-.slice",
+        "a--b.slice",
+        "a/b.slice",
+        "a.scope",
+        "a-" * 20_000 + "a.slice",
+    ],
 )
 def test_a_name_that_systemd_refuses_is_refused(name: str) -> None:
     with pytest.raises(CgroupNameError, match="invalid slice name"):

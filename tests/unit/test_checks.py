@@ -487,6 +487,52 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         but(cgroups={"failed_units": (f"cri-containerd-{ID}.scope",)}),
         {("failed-scopes", W, "F24")},
     ),
+    # the files themselves
+    (
+        "a configuration file that everybody may write",
+        but(
+            files=(
+                replace(config("/etc/docker/daemon.json"), mode=0o666, exposed_by="/etc/docker/daemon.json"),
+            )
+        ),
+        {("file-writable-by-all", B, "")},
+    ),
+    (
+        "a directory that everybody may write, on an image",
+        but(
+            node={"live": False},
+            files=(replace(config("/etc/docker/daemon.json"), exposed_by="/etc/docker"),),
+        ),
+        {("file-writable-by-all", W, "")},
+    ),
+    (
+        "a file of another user, and one that another group may write",
+        but(
+            files=(
+                replace(config("/etc/default/kubelet"), uid=1000),
+                replace(config("/etc/default/docker"), gid=998, mode=0o664),
+            )
+        ),
+        {("file-owned-by-others", W, "")},
+    ),
+    (
+        "files of root's group, and of the kernel, and of an image",
+        but(
+            node={"live": True},
+            files=(
+                replace(config("/etc/default/docker"), mode=0o664),
+                replace(config("/proc/1/environ"), uid=1000, mode=0o666, links=2, exposed_by="/proc"),
+            ),
+        ),
+        set(),
+    ),
+    (
+        "a configuration file with two names, and another file with two",
+        but(
+            files=(replace(config(KUBELET_CONFIG), links=2), replace(config("/usr/lib/os-release"), links=2))
+        ),
+        {("file-hard-linked", W, "")},
+    ),
     # what runs
     ("a static pod", but(pods=(STATIC,)), {("static-pods-outage", I, "F33")}),
     ("a static pod, already moved", but(switched(), pods=(STATIC,)), set()),

@@ -245,6 +245,20 @@ def test_a_token_is_known_by_its_shape(shape: str) -> None:
     assert mask_secrets(shape) == f"{key}: {quote}{MASK}{quote}"
 
 
+@pytest.mark.parametrize("line", ["# key=[\n", '"key": {\n', "[auths]\na = 1\n", "--token x\n"])
+def test_what_repeats_is_masked_in_its_time(line: str) -> None:
+    """Each of these once meant reading the rest of the text again; what never closes hides it all in the end."""
+    shown = mask_secrets(line * 3000)
+    assert shown.count("\n") == line.count("\n") * 3000
+    assert MASK in shown
+
+
+def test_a_change_at_both_ends_of_a_monotonous_file_is_compared_in_its_time() -> None:
+    middle = b"a\n" * 100_000
+    shown = unified_diff("f", b"x\n" + middle + b"x\n", b"y\n" + middle + b"y\n")
+    assert "-x\n+y\n" in shown or shown.startswith("--- f\n+++ f\n@@ -1,100002 +1,100002 @@\n-x\n")
+
+
 def test_the_changed_flag_stays_visible_beside_a_secret() -> None:
     assert (
         mask_secrets(f'A="--token={S} --cgroup-driver=systemd"')

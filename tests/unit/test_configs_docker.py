@@ -176,6 +176,8 @@ def test_the_first_cgroupdriver_of_a_list_counts(options: list[str], driver: str
         (b'{\n  "cgroup-parent": 1\n}', 2),
         (b'{\n  "a": "\xff"\n}', 2),
         (b"{\n" + b'"a":[' * 100_000, 2),
+        (b'{\n"a":' + b"[" * 100 + b"]" * 100 + b"}", 2),
+        (b'{"a":\n "' + b'\\"' * 200_000, 2),  # from each quote to the end, it would take for ever
         (b'{"a": 1} // comment', 1),
         (b'{"a": "', 1),
     ],

@@ -199,6 +199,11 @@ def test_an_open_quote_is_refused_with_its_line(text: bytes, line: int) -> None:
     assert caught.value.line == line
 
 
+def test_a_file_that_nobody_writes_is_refused() -> None:
+    with pytest.raises(ConfigSyntaxError, match="70000 bytes, more than the 65536"):
+        set_driver(b"A=1\n" + b"#" * 69_996, Driver.SYSTEMD)
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -251,6 +251,10 @@ def test_a_small_file_of_nested_aliases_stays_small() -> None:
         (b'{\n  "a": 1,\n  "a": 2\n}', 3),
         (b'{\n  "a": 1\n  "b": 2\n}', 3),
         (b"a:\n  " + b"[" * 5000, 2),
+        (b'a: 1\nb: "\\U00110000"\n', 2),
+        (b'{\n  "a":' + b"[" * 300 + b"]" * 300 + b"}", 2),
+        (b"".join(b"k%d: 1\n" % at for at in range(20_000)), 9_999),
+        (b"a: 1\n" * 300_000, 209_716),
     ],
 )
 def test_a_file_that_the_kubelet_would_not_take_is_refused_with_its_line(text: bytes, line: int) -> None:

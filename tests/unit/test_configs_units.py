@@ -257,6 +257,20 @@ def test_a_unit_that_systemd_would_not_take_is_refused_with_its_line(text: bytes
         assert caught.value.line == line
 
 
+def test_a_command_that_variables_make_too_long_for_the_kernel_is_refused() -> None:
+    text = b"[Service]\nEnvironmentFile=/e\nExecStart=/k\nExecStart=/k " + b"${A}" * 1000 + b"\n"
+    with pytest.raises(ConfigSyntaxError, match="longer than the kernel takes") as caught:
+        effective_argv(parse_unit([("u", text)]), {"/e": b"A=" + b"x" * 10_000 + b"\n"})
+    assert caught.value.line == 4
+
+
+def test_an_environment_file_that_is_named_again_counts_where_it_stands_last() -> None:
+    unit = parse_unit(
+        [("u", b"[Service]\n" + b"EnvironmentFile=/a\nEnvironmentFile=/b\n" * 300 + b"EnvironmentFile=/a\n")]
+    )
+    assert effective_environment(unit, {"/a": b"X=1\n", "/b": b"X=2\n"})["X"].value == "1"
+
+
 WORDS = st.sampled_from(
     ["--v=2", "--cgroup-driver=cgroupfs", '"--cgroup-driver=systemd"', "'a b'", "$X", "%%", "\\x20"]
 )

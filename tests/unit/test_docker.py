@@ -173,4 +173,4 @@ def test_only_what_is_gone_anyway_is_no_failure(stderr: str, gone: bool) -> None
 
 def test_limits_and_counts_are_read_or_absent() -> None:
     assert [positive(value) for value in (1, 0, -1, None, "1", True)] == [1, None, None, None, None, None]
-    assert [number(text) for text in ("3", "0", "", None, "x", "²")] == [3, 0, 0, 0, 0, 0]
+    assert [number(text) for text in ("3", "0", "", None, "x", "²", "9" * 5000)] == [3, 0, 0, 0, 0, 0, 0]

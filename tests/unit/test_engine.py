@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from migrator.engine import MAX_ATTEMPTS, Engine, Interrupt, Progress, fail_back
+from migrator.engine import MAX_ATTEMPTS, Engine, Progress, fail_back
 from migrator.errors import (
     ConflictError,
     DirtyError,
@@ -23,6 +23,7 @@ from migrator.errors import (
     StepError,
 )
 from migrator.host import Host
+from migrator.interrupt import Interrupt
 from migrator.journal import Journal, Run, Runs
 from migrator.kube import Kube, KubeControl
 from migrator.plan_steps import PlannedStep
@@ -259,9 +260,13 @@ def test_rollback_goes_on_without_its_journal(tmp_path: Path) -> None:
     going = engine(run, tmp_path, step("a"), step("b"))
     break_journal(going)
 
-    going.back("disk full")
-
+    with pytest.raises(DirtyError, match="the journal could not be written"):
+        going.back("disk full")
     assert [] == lines(tmp_path)
+    assert Status.COMMITTED is run.state().status
+
+    engine(run, tmp_path, step("a"), step("b")).back("once more")
+    assert Status.ROLLED_BACK is run.state().status
 
 
 def break_journal(going: Engine) -> None:

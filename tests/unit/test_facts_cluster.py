@@ -491,6 +491,13 @@ def test_a_budget_that_was_never_looked_at_allows_nothing() -> None:
     assert to_budget(budget("shop", "b", "web")) == Budget(namespace="shop", name="b")
 
 
+@pytest.mark.parametrize("odd", [float("inf"), 1.5, "1", [1]])
+def test_a_budget_with_what_is_no_count_is_an_answer_of_unknown_form(odd: object) -> None:
+    raw = {"metadata": {"namespace": "shop", "name": "b"}, "status": {"currentHealthy": odd}}
+    with pytest.raises(TypeError, match="is no count"):
+        to_budget(raw)
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [

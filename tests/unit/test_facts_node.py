@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ WHOLE = Hierarchy(mount="/sys/fs/cgroup", version=2)
         ([V2, CILIUM], (WHOLE,), ("/run/cilium/cgroupv2",), "unified"),
         ([V1_MEMORY, SECOND_MEMORY], (MEMORY,), ("/var/lib/kubelet/left over",), "legacy"),
         ([CILIUM], (Hierarchy(mount="/run/cilium/cgroupv2", version=2),), (), "unified"),
+        # only a newline ends a line
+        (
+            [V1_MEMORY.replace("memory rw", "a\x0bb rw")],
+            (replace(MEMORY, mount="/sys/fs/cgroup/a\x0bb"),),
+            (),
+            "legacy",
+        ),
         ([OTHER, "", "junk - cgroup", "1 2 3 - cgroup2 x rw", "a b c d e f - cgroup"], (), (), "unknown"),
     ],
 )

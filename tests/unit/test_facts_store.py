@@ -129,6 +129,8 @@ def test_a_field_that_older_facts_lack_has_its_default() -> None:
         ("{", "malformed facts: "),
         ("[" * 100_000, "malformed facts: "),
         (b"\xff\xfe\x00", "malformed facts: "),
+        ('{"node":' * 300 + "1" + "}" * 300, "malformed facts: nested too deeply"),
+        ('{"version": [' + "9," * 5000 + "9]}", "these facts are of version [9, 9, "),
         ("[]", "malformed facts at the top: [] is not of type 'object'"),
         ("{}", "malformed facts at the top: "),
         ('{"version": 2}', "these facts are of version 2, and this cgmigrate reads version 1"),

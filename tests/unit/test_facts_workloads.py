@@ -78,6 +78,12 @@ def test_one_pass_finds_every_process_of_a_container_and_its_distinct_places(tmp
     assert found.pods == {POD: frozenset({WEB})}
 
 
+def test_only_a_newline_ends_a_line_of_a_processs_cgroup_file(tmp_path: Path) -> None:
+    """A container may give a cgroup of its own a name that `splitlines` would take for two."""
+    found = scan_processes(lay(tmp_path, processes({9: f"0::/mine/x\x0b0::{OLD}/{WEB}\n"})))
+    assert {} == found.pods
+
+
 def test_a_pod_of_a_node_inside_a_container_is_not_ours(tmp_path: Path) -> None:
     found = scan_processes(lay(tmp_path, processes({9: f"0::/docker/{PLAIN}{OLD}/{WEB}\n"})))
     assert found.pods == {}

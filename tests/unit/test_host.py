@@ -143,3 +143,14 @@ def test_what_a_killed_write_left_is_gone_after_the_next_touch(tmp_path: Path, t
         host.tidy("/config")
 
     assert ["config"][: then == "write"] == [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("path", ["/etc/\0x", "/etc/\ud800"])
+def test_a_name_that_no_file_can_have_is_an_error_and_no_traceback(tmp_path: Path, path: str) -> None:
+    host = Host(tmp_path)
+
+    assert not host.exists(path)
+    assert [] == host.names(path)
+    assert host.text(path) is None
+    with pytest.raises(HostError, match="no file can have this name"):
+        host.read(path)

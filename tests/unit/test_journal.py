@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,6 +39,11 @@ LIVES = [
     ([Kind.BEGIN, Kind.COMMITTED], Status.COMMITTED, True),
     ([Kind.BEGIN, Kind.COMMITTED, Kind.ROLLING_BACK], Status.ROLLING_BACK, False),
     ([Kind.BEGIN, Kind.ROLLING_BACK, Kind.ROLLED_BACK], Status.ROLLED_BACK, True),
+    (
+        [Kind.BEGIN, Kind.COMMITTED, Kind.REVERTING],
+        Status.ROLLING_BACK,
+        False,
+    ),  # the record before was refused
     ([Kind.BEGIN, Kind.ROLLING_BACK, Kind.DIRTY], Status.DIRTY, False),
     ([Kind.BEGIN, Kind.ROLLING_BACK, Kind.DIRTY, Kind.ROLLING_BACK], Status.ROLLING_BACK, False),
 ]
@@ -93,6 +100,28 @@ def test_damage_before_the_last_line_stops_the_tool(line: int) -> None:
 
     with pytest.raises(ConflictError, match=f"journal:{line + 1}: damaged"):
         decode(b"".join(lines), "journal")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"step": []}, {"step": 1}, {"data": 1}, {"data": None}, {"number": True}, {"time": {}}, {"boot": []}],
+)
+def test_a_record_of_another_shape_is_damaged_even_with_its_checksum(wrong: dict[str, Any]) -> None:
+    lines = [encode(replace(record(1, Kind.APPLYING), **wrong)), encode(record(2, Kind.APPLIED))]
+    with pytest.raises(ConflictError, match="journal:1: damaged"):
+        decode(b"".join(lines), "journal")
+
+
+def test_a_line_that_is_nested_beyond_reading_is_damaged() -> None:
+    with pytest.raises(ConflictError, match="journal:1: damaged"):
+        decode(b"[" * 100_000 + b"\n" + encode(record(2, Kind.APPLIED)), "journal")
+
+
+def test_nuls_in_the_place_of_a_whole_line_stop_the_tool() -> None:
+    lines = [encode(record(number, Kind.BEGIN)) for number in (1, 2, 3)]
+
+    with pytest.raises(ConflictError, match="journal:2: damaged"):
+        decode(lines[0] + b"\0" * len(lines[1]) + lines[2], "journal")
 
 
 def test_a_missing_line_stops_the_tool() -> None:

@@ -46,6 +46,9 @@ SPANS = [
     ("1s ago", None),
     ("s", None),
     ("1parsec", None),
+    ("9" * 5000, UNLIMITED),
+    ("9" * 5000 + "s", None),
+    ("1." + "9" * 5000 + "s", None),
 ]
 
 
@@ -68,6 +71,8 @@ def test_a_time_span_of_systemctl_is_read_in_microseconds(text: str, microsecond
         ("", None),
         ("-7", None),
         ("٣", None),
+        ("9" * 5000, UNLIMITED),
+        ("0" * 5000 + "7", 7),
     ],
 )
 def test_a_count_is_read_as_file_and_property_write_it(text: str, number: int | None) -> None:

@@ -782,6 +782,11 @@ def test_static_pods_are_read_as_the_kubelet_reads_them(tmp_path: Path) -> None:
             "/m/e.yaml": "kind: [",
             "/m/f.yaml": "kind: Pod\n",
             "/m/g.txt": "kind: ConfigMap\n",
+            "/m/h.yaml": "kind: Pod\nmetadata: {name: h}\nspec: {containers: 1}\n",
+            "/m/i.yaml": "kind: Pod\nmetadata: {name: [i]}\nspec: {}\n",
+            "/m/j.yaml": "a: " + "[" * 100_000,
+            "/m/k.txt": "a word",
+            "/m/l.txt": "",
             "/m/sub/h.yaml": yaml,
         },
     )
@@ -791,7 +796,7 @@ def test_static_pods_are_read_as_the_kubelet_reads_them(tmp_path: Path) -> None:
         Manifest(path="/m/b.json", name="b"),
         Manifest(path="/m/c.yaml", name="once"),
     )
-    assert [path for path, _ in unread] == ["/m/e.yaml", "/m/f.yaml"]
+    assert [path for path, _ in unread] == [f"/m/{name}.yaml" for name in "efhij"]
     assert read_manifests(reader, "") == ((), ())
     assert read_manifests(reader, "/absent") == ((), ())
     assert [manifest.name for manifest in read_manifests(reader, "/m/a.yaml")[0]] == ["web"]

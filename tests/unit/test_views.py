@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from migrator.audit import audit
 from migrator.facts.model import Driver, Facts, Unknown
 from migrator.plan_table import translations
-from migrator.views import plain, render_audit, render_diff, render_findings, render_translations
+from migrator.terminal import plain
+from migrator.views import render_audit, render_diff, render_findings, render_translations
 from tests.unit.facts_base import DOCKER, ID, KUBELET_CONFIG, QUIET, UID, but, driver, pod, switched, tree
 
 FULL = but(

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signals that ask a run to stop: the record in hand is finished first."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from migrator.errors import InterruptedRunError
+
+
+class Interrupt:
+    """Turns TERM, INT and HUP into a flag: the record in hand is finished, then the run stops."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module's shape
+        """Remember the signal."""
+        self.name = signal.Signals(number).name
+
+    def check(self) -> None:
+        """Stop the run where it can be stopped.
+
+        Raises:
+            InterruptedRunError: a signal came.
+        """
+        if self.name:
+            raise InterruptedRunError(
+                f"stopped by {self.name}; the node is in the middle of a run",
+                hint="`cgmigrate resume` goes on, `cgmigrate rollback` goes back",
+            )
+
+    @contextmanager
+    def installed(self) -> Iterator[Interrupt]:
+        """Handle the three signals inside."""
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = [signal.signal(number, self) for number in numbers]
+        try:
+            yield self
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The crash matrix: whatever is cut, torn, refused or forgotten, the node is as it was, or as it should be.
+
+Each test plays one share of one family of scenarios on one kind of node; `matrix.py` says what a scenario is. The families
+that are largest are played by every so manyth scenario on the kinds of node that differ little from the first two;
+`CGMIGRATE_MATRIX=all` plays all of them on all. The count is told at the end of a run of pytest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.crash.cases import VARIANTS
+from tests.crash.matrix import FAMILIES, Expect, Go, good, play
+
+SHARES = 4
+ALL = os.environ.get("CGMIGRATE_MATRIX") == "all"
+FIRST = ("docker", "containerd")
+EVERY = {
+    "crashes": (1, 5),
+    "torn": (1, 3),
+    "crashes-on-the-way-back": (1, 5),
+    "crashes-twice": (5, 7),
+    "refusals": (3, 5),
+    "refusals-on-the-way-back": (3, 5),
+}
+"""Family → each so manyth scenario on the first two kinds of node, and on the others. Coprime to the 6, 10, 3 and 8 scenarios
+that a family has for each event, so that no mode, way or error is left out."""
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_scenario_ends_right(
+    variant: str, family: str, share: int, record_property: Callable[[str, object], None]
+) -> None:
+    every = 1 if ALL else EVERY[family][variant not in FIRST]
+    scenarios = list(FAMILIES[family](variant))
+    # The first of them moves with the kind of node, so that together they meet all.
+    mine = scenarios[list(VARIANTS).index(variant) % every :: every][share::SHARES]
+    assert mine
+    record_property("scenarios", len(mine))
+    record_property("scenarios in all", len(scenarios[share::SHARES]))
+
+    wrong = [f"{scenario}\n  {said}" for scenario in mine if (said := play(variant, scenario))]
+
+    assert not wrong, f"{len(wrong)} of {len(mine)}:\n" + "\n".join(wrong[:10])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_good_run_passes_through_hundreds_of_events_both_ways(variant: str) -> None:
+    run = good(variant)
+
+    assert min(len(run.forward), len(run.back)) > 150
+    assert {"fsync", "rename", "start", "stop", "reload", "remove a container"} <= {
+        e.call for e in run.forward
+    }
+    assert run.first != run.last
+
+
+def test_a_scenario_that_ends_wrong_is_told() -> None:
+    assert "files: " in play("docker", (Go("forward"), Go("back"), Expect("last")))
+    assert "units: " in play("docker", (Go("forward"), Expect("first")))
+    assert "not settled" in play("docker", (Go("forward", crash_at=100), Expect("first")))
+    assert "before its crash" in play("docker", (Go("forward", crash_at=100_000), Expect("last")))

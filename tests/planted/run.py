@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plant each bug of `bugs.py` in a copy of the checkout, one at a time, and see that the suite fails. `make planted`.
+
+What runs is what needs no lab: the unit tests of engine, journal and files, then the crash matrix, each to its first
+failure. A bug that passes is named, and the script ends with 1. Names as arguments choose.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.planted.bugs import BUGS, Bug  # noqa: E402 - the checkout's own
+
+QUICK = (
+    "tests/unit/test_engine.py",
+    "tests/unit/test_journal.py",
+    "tests/unit/test_host.py",
+    "tests/unit/test_records.py",
+)
+MATRIX = ("tests/crash",)
+COPIED = ("migrator", "tests", "plans", "tools", "docs", "pyproject.toml")
+
+
+def main(wanted: list[str]) -> int:
+    """Plant, run, tell."""
+    missed = []
+    names = [name for name in BUGS if not wanted or any(word in name for word in wanted)]
+    for number, name in enumerate(names, start=1):
+        begin = time.monotonic()
+        caught = catch(BUGS[name])
+        print(
+            f"[{number}/{len(names)}] {name}: {caught or 'NOT CAUGHT'} ({time.monotonic() - begin:.0f} s)",
+            flush=True,
+        )
+        if not caught:
+            missed.append(name)
+    print(f"{len(names) - len(missed)} of {len(names)} planted bugs were caught")
+    return 1 if missed else 0
+
+
+def catch(bug: Bug) -> str:
+    """Return the name of the first test that fails with a bug, or nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for each in COPIED:
+            source = ROOT / each
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__", "lab", "build")
+                shutil.copytree(source, copy / each, ignore=ignored, symlinks=True)
+            else:
+                shutil.copy(source, copy / each)
+        plant(copy, bug)
+        for tests in (QUICK, MATRIX):
+            if first := first_failure(copy, [each for each in tests if (copy / each).exists()]):
+                return first
+    return ""
+
+
+def plant(copy: Path, bug: Bug) -> None:
+    """Change a copy of the product."""
+    path = copy / "migrator" / bug.file
+    text = path.read_text()
+    if text.count(bug.old) != 1:
+        raise SystemExit(
+            f"{bug.file} does not hold this exactly once, so the bug cannot be planted:\n{bug.old}"
+        )
+    path.write_text(text.replace(bug.old, bug.new))
+
+
+def first_failure(copy: Path, tests: list[str]) -> str:
+    """Run tests in a copy to the first failure; return its name."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-n",
+        "2",
+        "--dist",
+        "worksteal",
+        "-p",
+        "no:cacheprovider",
+        *tests,
+    ]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if not failed:
+        raise SystemExit(
+            f"pytest ended with {done.returncode} and no failure:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+    return failed[0].split()[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
