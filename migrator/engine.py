@@ -326,10 +326,11 @@ class Engine:
 def _rests_on(planned: PlannedStep, failed: Sequence[PlannedStep]) -> bool:
     """Tell whether a revert has to wait until another that failed is mended.
 
-    Without its files no unit is started and the guard stays; nor while a unit runs on that could not be stopped, because
-    the others would meet it with another driver. Without its unit nothing is waited for.
+    Without its files, and without systemd having read them, no unit is started and the guard stays; nor while a unit runs
+    on that could not be stopped, because the others would meet it with another driver. Without its unit nothing is waited
+    for.
     """
-    if any(each.kind in ("write-file", "start-unit") for each in failed):
+    if any(each.kind in ("write-file", "daemon-reload", "start-unit") for each in failed):
         return planned.kind != "write-file"
     return planned.kind == "wait-healthy" and bool(failed)
 

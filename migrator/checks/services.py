@@ -60,6 +60,24 @@ def unit_reload_pending(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def guard_bypassed(facts: Facts) -> Iterator[Finding]:
+    """Find units that a boot in the middle of a run would start in spite of its guard, with half-changed files."""
+    kubelet = () if facts.kubelet.unit is None else (facts.kubelet.unit,)
+    for unit in (*kubelet, *facts.runtime.units):
+        if unit.triggers:
+            yield Finding(
+                id="guard-bypassed",
+                severity=BLOCKER,
+                subject=unit.name,
+                summary=f"{unit.name} has triggering conditions of its own, which no guard can hold down",
+                detail="systemd starts a unit as soon as one of its triggering conditions holds, and those of the guard are "
+                "among them. After a power cut in the middle of a run the unit would start with half-changed files: "
+                + "; ".join(unit.triggers),
+                remediation=f"take the `|` out of {unit.triggers[0].rpartition(': ')[0]}, or the line, then "
+                + command("systemctl", "daemon-reload"),
+            )
+
+
 def runtime_unknown(facts: Facts) -> Iterator[Finding]:
     """Find a node whose container runtime is not known."""
     if facts.kubelet.present and facts.runtime.kind == "unknown":
@@ -142,6 +160,13 @@ CHECKS = (
         (),
         "Unit files of the kubelet or the runtime were edited without a daemon-reload.",
         unit_reload_pending,
+    ),
+    Check(
+        "guard-bypassed",
+        (BLOCKER,),
+        (),
+        "The kubelet's or the runtime's unit has triggering conditions, which would defeat the guard of a run.",
+        guard_bypassed,
     ),
     Check("runtime-unknown", (BLOCKER,), (), "The container runtime was not recognised.", runtime_unknown),
     Check(

@@ -88,6 +88,8 @@ class Unit:
     invocation_id: str = ""
     need_daemon_reload: bool = False
     """Its files changed since systemd read them."""
+    triggers: tuple[str, ...] = ()
+    """Triggering conditions of its own (`Condition…=|…`), each with file and line: any one that holds lets it start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from migrator.configs.flags import Flag, Origin, Word, flag_values, parse_env_file
@@ -20,6 +20,8 @@ from migrator.facts.node import UNIT_DIRECTORIES
 from migrator.systemd import Units
 
 _NOWHERE = "/dev/null"
+GUARD = "00-cgmigrate-guard.conf"
+"""The drop-in by which an open run keeps a unit down (decision 0003)."""
 
 
 def gather_unit(look: Look, units: Units | None, name: str) -> Unit:
@@ -32,6 +34,7 @@ def gather_unit(look: Look, units: Units | None, name: str) -> Unit:
         else:
             return Unit(
                 name=name,
+                triggers=triggers(look, (state.fragment_path, *state.drop_in_paths)),
                 load_state=state.load_state,
                 active_state=state.active_state,
                 sub_state=state.sub_state,
@@ -54,13 +57,33 @@ def unit_on_disk(look: Look, name: str) -> Unit:
         return Unit(name=name, load_state="not-found")
     if _is_null(look, fragment):
         return Unit(name=name, load_state="masked", unit_file_state="masked", fragment=fragment)
+    drop_ins = drop_ins_on_disk(look, name)
     return Unit(
         name=name,
         load_state="loaded",
         unit_file_state="enabled" if _enabled(look, name) else "disabled",
         fragment=fragment,
-        drop_ins=drop_ins_on_disk(look, name),
+        drop_ins=drop_ins,
+        triggers=triggers(look, (fragment, *drop_ins)),
     )
+
+
+def triggers(look: Look, paths: Iterable[str]) -> tuple[str, ...]:
+    """Return a unit's triggering conditions as `FILE:LINE: Condition…=|…`, those of a run's guard left out.
+
+    An empty assignment takes away all before it (systemd.unit(5), "Conditions and Asserts").
+    """
+    found: list[str] = []
+    for path in paths:
+        if path.endswith(f"/{GUARD}"):
+            continue
+        for number, line in enumerate((look.reader.text(path) or "" if path else "").split("\n"), start=1):
+            key, equals, value = (part.strip() for part in line.partition("="))
+            if key.startswith("Condition") and equals and not value:
+                found.clear()
+            elif key.startswith("Condition") and value.startswith("|"):
+                found.append(f"{path}:{number}: {key}={value}")
+    return tuple(found)
 
 
 def drop_ins_on_disk(look: Look, name: str) -> tuple[str, ...]:

@@ -222,6 +222,7 @@ class Drain(OnNode):
         try:
             if not self.known(hands):
                 return
+            self.close(hands)  # the API server may have been away when the way back began
             moves = self._moves(hands)
         except KubeError as error:
             hands.say(f"not drained: {error.message}; the pods go down with the switch")

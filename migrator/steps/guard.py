@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from migrator.errors import HostError
+from migrator.facts.units import GUARD
 from migrator.statedir import STATE
 from migrator.steps import Hands, Params, Sight, Undo, Where
 
@@ -24,7 +25,7 @@ LIVE_STATES = ("active", "activating", "reloading")
 
 def drop_in(unit: str) -> str:
     """Return the path of a unit's guard drop-in."""
-    return f"/etc/systemd/system/{unit}.d/00-cgmigrate-guard.conf"
+    return f"/etc/systemd/system/{unit}.d/{GUARD}"
 
 
 def text(unit: str) -> bytes:
@@ -164,9 +165,10 @@ def ensure_active(hands: Hands, units: Sequence[str]) -> None:
     Raises:
         HostError: a job failed.
     """
-    for unit in units:
-        if hands.units.state(unit).active_state != "active":
-            allow(hands, unit)
-            state = hands.control.start(unit)
-            if state.active_state not in LIVE_STATES:
-                raise HostError(f"{unit} does not start; see `journalctl -u {unit}`")
+    down = [unit for unit in units if hands.units.state(unit).active_state != "active"]
+    for unit in down:  # before the first start: a service may pull in its socket
+        allow(hands, unit)
+    for unit in down:
+        state = hands.control.start(unit)
+        if state.active_state not in LIVE_STATES:
+            raise HostError(f"{unit} does not start; see `journalctl -u {unit}`")

@@ -363,5 +363,7 @@ def obey(machine: Machine, commands: Sequence[str]) -> None:
             machine.api.node["spec"].pop("unschedulable", None)
         elif "annotate" in words:
             machine.api.node["metadata"]["annotations"].clear()
+        elif "edit" in words:
+            machine.api.config_map["data"]["kubelet"] = SETTINGS.decode()
         else:
             assert "wait" in words, command

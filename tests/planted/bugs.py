@@ -150,10 +150,16 @@ BUGS = {
     ),
     "units are started although a file is not back": Bug(
         "engine.py",
-        """    if any(each.kind in ("write-file", "start-unit") for each in failed):
+        """    if any(each.kind in ("write-file", "daemon-reload", "start-unit") for each in failed):
         return planned.kind != "write-file"
 """,
         "",
+    ),
+    "units are started although systemd has not read their files": Bug(
+        "engine.py", '("write-file", "daemon-reload", "start-unit")', '("write-file", "start-unit")'
+    ),
+    "the kubelet runs on while the runtime goes back": Bug(
+        "engine.py", '("write-file", "daemon-reload", "start-unit")', '("write-file", "daemon-reload")'
     ),
     "a rollback needs its journal": Bug(
         "engine.py",

@@ -44,6 +44,7 @@ NVIDIA = Handler(name="nvidia", runtime_type="io.containerd.runc.v2", binary_nam
 GVISOR = Handler(name="gvisor", runtime_type="io.containerd.runsc.v1")
 FLAG = source("cgroupfs", FLAGS_ENV, 1, "env-file")
 OTHER = Container(id=ID, name="registry", state="running", pids=(7,))
+TRIGGERED = replace(unit("kubelet.service"), triggers=("/etc/x.conf:3: ConditionPathExists=|/etc/site",))
 EDITED = replace(unit("kubelet.service"), need_daemon_reload=True)
 STATIC = pod(uid=STATIC_UID, static=True)
 V1: dict[str, object] = {"cgroup_mode": "hybrid"}
@@ -187,6 +188,8 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         but(node={"live": False}, kubelet={"unit": unit("kubelet.service", "inactive", "dead")}),
         set(),
     ),
+    ("own triggers", but(kubelet={"unit": TRIGGERED}), {("guard-bypassed", B, "")}),
+    ("the socket's own triggers", but(DOCKER, runtime={"units": (TRIGGERED,)}), {("guard-bypassed", B, "")}),
     ("kubelet's unit edited", but(kubelet={"unit": EDITED}), {("unit-reload-pending", B, "")}),
     (
         "only the socket of docker edited",
