@@ -210,7 +210,7 @@ def _events(text: str) -> list[Event]:
                 raise syntax_error(text, start_of(event), "more keys and values than are read of such a file")
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = str(error.problem or error.context or "cannot be read")
+        what = str(error.problem or error.context or "cannot be read")[:200]  # it quotes what it met
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise ConfigSyntaxError(f"not YAML: {what}", line=line, column=column) from error
     except ReaderError as error:
