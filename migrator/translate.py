@@ -192,9 +192,9 @@ class Translator:
             if len(pieces) > 1:
                 pieces[::2] = map(self._token, pieces[::2])
                 return b"".join(pieces)
-            before, mount, below = token.partition(b"/sys/fs/cgroup/")
-            if before and mount and b"\\/" not in below:  # what is escaped ends where the path surely begins
-                return before + self._token(mount + below)
+            head, mount, below = token.partition(b"/sys/fs/cgroup/")
+            if head and mount and b"\\/" not in below:  # what is escaped ends where the path surely begins
+                return head + self._token(mount + below)
             plain = token.replace(b"\\/", b"/")
             if plain != token:
                 all_escaped = plain.count(b"/") == token.count(b"\\/")

@@ -26,8 +26,10 @@ EVERY = {
     "crashes-twice": (5, 7),
     "refusals": (3, 5),
     "refusals-on-the-way-back": (3, 5),
+    "refusals-then-resume": (1, 3),
+    "cuts-after-the-end": (1, 3),
 }
-"""Family → each so manyth scenario on the first two kinds of node, and on the others. Coprime to the 6, 10, 3 and 8 scenarios
+"""Family → each so manyth scenario on the first two kinds of node, and on the others. Coprime to the 6, 10, 3, 8, 4 and 2 scenarios
 that a family has for each event, so that no mode, way or error is left out."""
 
 
