@@ -177,9 +177,8 @@ def decode(data: bytes, name: str) -> tuple[list[Record], int]:
     for index, line in enumerate(lines, start=1):
         record = _decode_line(line)
         if record is None or record.number != index:
-            whole_behind = _decode_line(
-                line.rpartition(b"\0")[2]
-            )  # two records, of which NULs took the first
+            # NULs may have taken the first of two records, and the newline between them.
+            whole_behind = _decode_line(line.rpartition(b"\0")[2])
             if index == len(lines) and record is None and whole_behind is None:
                 break
             raise ConflictError(

@@ -23,7 +23,6 @@ QUICK = (
     "tests/unit/test_engine.py",
     "tests/unit/test_journal.py",
     "tests/unit/test_host.py",
-    "tests/unit/test_records.py",
 )
 MATRIX = ("tests/crash",)
 COPIED = ("migrator", "tests", "plans", "tools", "docs", "pyproject.toml")
