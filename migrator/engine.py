@@ -32,6 +32,9 @@ from migrator.steps import Hands, Step, Where
 from migrator.steps.awake import wake
 
 MAX_ATTEMPTS = 3
+_SEEN_AGAIN = frozenset({"assert-driver", "wait-healthy", "wait-ready", "verify", "uncordon"})
+"""Steps that only look, or undo a cordon of ours where there is one. A resume looks again: what was seen before says little of what somebody, or a way back that the disk
+let nobody write down, has done since."""
 _NO_LESS_TAKEN_BACK = frozenset({"wait-healthy", "wait-ready", "release-guard"})
 """Steps whose failing revert leaves the node with its old files and units, and is told at the end."""
 
@@ -65,6 +68,7 @@ class Engine:
         self.tell = tell
         self.live = hands.reader.live
         self._mute = False
+        self._resumed = bool(journal.state.begun)
 
     def forward(self) -> None:
         """Begin, or go on after a crash, to the end.
@@ -74,6 +78,7 @@ class Engine:
             ConflictError: the node is neither where the run left it nor where it goes.
             CgmigrateError: a step failed; the run is open and waits for `resume` or `rollback`.
         """
+        self._hold_nothing_undone()
         try:
             if self.journal.state.status is Status.PLANNED:
                 self.journal.write(Kind.BEGIN)
@@ -124,6 +129,22 @@ class Engine:
                 f"the run is {how}; left to do by hand:\n" + "\n".join(f"  {command}" for command in left)
             )
 
+    def _hold_nothing_undone(self) -> None:
+        """Refuse a journal that knows nothing of a file which is as the run makes it: its records are lost, not unwritten.
+
+        Raises:
+            ConflictError: there is one; nothing was changed.
+        """
+        for planned, step in self.steps:
+            if step.kind == "write-file" and planned.id not in self.journal.state.undo:
+                with contextlib.suppress(HostError):
+                    if step.where(self.hands, None) is Where.AFTER:
+                        raise ConflictError(
+                            f"{self.journal.run.journal} is not whole: {planned.params['path']} is as this run makes it, "
+                            "and the journal does not know of it; nothing was changed",
+                            hint=f"the old bytes are {self.journal.run.directory}/blobs/{planned.params['before']['sha256']}",
+                        )
+
     def _capture_files(self) -> None:
         """Journal the undo of every file before the first change of any."""
         for planned, step in self.steps:
@@ -149,6 +170,8 @@ class Engine:
         if again:
             match step.where(self.hands, undo):
                 case Where.AFTER:
+                    if step.kind == "write-file":  # it is there, and may not be on the disk
+                        step.apply(self.hands)
                     self.journal.write(Kind.APPLIED, planned.id)
                     self._tell("skip", index, planned)
                     return
@@ -181,6 +204,7 @@ class Engine:
             DirtyError: some reverts failed; the message names them and the commands left to do.
             InterruptedRunError: a signal asked to stop.
         """
+        self._hold_nothing_undone()
         self._note(Kind.ROLLING_BACK, reason=reason)
         state = self.journal.state
         self._wake_for_the_way_back()
@@ -265,6 +289,14 @@ class Engine:
         if planned.kind == "drain" and not any(stop in state.begun for stop in stops):
             return False
         boot = state.applied.get(planned.id)
+        if boot is not None and self.live and self._resumed:
+            if planned.kind in _SEEN_AGAIN:
+                return False
+            if (
+                planned.kind == "start-unit"
+                and step.where(self.hands, state.undo[planned.id]) is not Where.AFTER
+            ):
+                return False
         released = any(each.kind == "release-guard" and each.id in state.begun for each, _ in self.steps)
         return boot is not None and (not step.volatile or boot == self.journal.boot or released)
 

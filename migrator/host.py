@@ -262,6 +262,25 @@ class Host(Reader):
         except OSError as error:
             raise HostError(f"cannot remove {path}: {error.strerror}") from error
 
+    def flush(self, path: str) -> None:
+        """Make a file, its name, or its absence durable: whoever wrote it may have been killed before he did.
+
+        Raises:
+            HostError: the machine refused.
+        """
+        real = self.resolve(path)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            if real.parent.is_dir():
+                sync_directory(real.parent)
+        except OSError as error:
+            raise HostError(f"cannot flush {path}: {error.strerror}") from error
+
     def tidy(self, path: str) -> None:
         """Remove what an interrupted write of a file left beside it.
 

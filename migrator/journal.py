@@ -145,7 +145,11 @@ class Journal:
             if whole < len(data):
                 os.ftruncate(self._descriptor, whole)
                 os.fsync(self._descriptor)
-            sync_directory(run.directory)
+            for directory in (
+                run.directory,
+                run.directory.parent,
+            ):  # who made the run may have been killed before
+                sync_directory(directory)
             os.lseek(self._descriptor, 0, os.SEEK_END)
         except OSError as error:
             self._refused = error

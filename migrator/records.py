@@ -84,8 +84,8 @@ class RunState:
     loose: set[str] = field(default_factory=set)
     """Reverted after another revert had failed: done again in the next go, because they may rest on what was missing."""
     failed: dict[str, str] = field(default_factory=dict)
-    left: list[str] = field(default_factory=list)
-    """Commands that are left to the operator, in order."""
+    leaving: list[tuple[str, str]] = field(default_factory=list)
+    """(step, command that it left to the operator), in order."""
     offline: bool = False
     """Begun on an image: only its files were changed."""
     attempts: dict[str, int] = field(default_factory=dict)
@@ -94,10 +94,16 @@ class RunState:
     started: str = ""
     ended: str = ""
 
+    @property
+    def left(self) -> list[str]:
+        """Commands that are left to the operator, in order, each once."""
+        return list(dict.fromkeys(command for _, command in self.leaving))
+
 
 def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one case per kind of record
     """Return the state that a journal's records tell; pure."""
     state = RunState()
+    current = ""
     for record in records:
         state.boot, state.ended = record.boot, record.time
         match record.kind:
@@ -109,6 +115,7 @@ def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one ca
                 state.undo.setdefault(record.step, record.data.get("undo"))
             case Kind.APPLYING:
                 state.begun.add(record.step)
+                current = record.step
                 state.attempts[record.step] = state.attempts.get(record.step, 0) + 1
             case Kind.APPLIED:
                 state.applied[record.step] = record.boot
@@ -118,17 +125,21 @@ def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one ca
             case Kind.COMMITTED:
                 state.status = Status.COMMITTED
             case Kind.ROLLING_BACK:
+                again = state.status in (Status.ROLLING_BACK, Status.DIRTY)
                 state.status = Status.ROLLING_BACK
                 state.reason = str(record.data.get("reason", "")) or state.reason
                 for step in state.loose:
                     state.reverted.pop(step, None)
+                # What a step left stays, unless the step is done again, or it was about the other direction.
+                kept = [each for each in state.leaving if again and each[0] in state.reverted]
+                state.leaving[:] = kept
                 state.loose.clear()
                 state.failed.clear()
-                state.left.clear()  # they were about the other direction
             case Kind.REVERTING:
                 # The record that began the way back may be the one that the disk refused.
                 state.status = Status.ROLLING_BACK
                 state.reverting.add(record.step)
+                current = record.step
             case Kind.REVERTED:
                 state.status = Status.ROLLING_BACK
                 state.reverted[record.step] = record.boot
@@ -142,7 +153,7 @@ def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one ca
             case Kind.DIRTY:
                 state.status = Status.DIRTY
             case Kind.LEFT:
-                state.left.append(str(record.data.get("command", "")))
+                state.leaving.append((current, str(record.data.get("command", ""))))
             case Kind.INTERRUPTED:
                 state.reason = str(record.data.get("error", "")) or state.reason
     return state

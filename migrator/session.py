@@ -161,6 +161,11 @@ def engine_of(
     """
     host, units = doors.host, doors.units
     document = run.load("plan.json")
+    if not isinstance(document, dict) or plan_digest(document)[:8] not in run.name.split("-"):
+        raise ConflictError(
+            f"{run.directory}/plan.json is not the plan that this run was made of; nothing was changed",
+            hint=f"put it back from a backup; the old files are in {run.directory}/blobs",
+        )
     if host.live and run.state().offline:
         raise ConflictError(
             f"{run.name} changed an image, and this node runs: its units would go on with the files of now",

@@ -53,6 +53,7 @@ class WriteFile:
                 hint="somebody changed a symbolic link during the run; `cgmigrate rollback`",
             )
         if state.sha256 == self.after:
+            hands.host.flush(self.path)
             return
         if state.sha256 != self.before:
             raise StepError(
@@ -68,6 +69,7 @@ class WriteFile:
         hands.host.tidy(old.path)
         now = hands.host.state(self.path)
         if now == old:
+            hands.host.flush(old.path)
             return
         if now.kind == "file" and now.sha256 not in (self.after, old.sha256):
             saved = _free(hands.host, now.path + SAVED)

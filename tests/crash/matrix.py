@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from migrator.journal import Run
+from migrator.records import Status
 from tests.crash.cases import (
     back,
     begin,
@@ -62,7 +63,9 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Do what an operator does after a failure: `rollback` unless the run is settled, then the commands that are left."""
+    """Do what an operator does after a failure until the run is settled: `rollback`, or `resume`; then the commands left."""
+
+    by: str = "rollback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,8 @@ def _act(act: Act, machine: Machine, run: Run, variant: str, endings: list[str])
             for _ in range(3):
                 # A disk that refused everything holds no word of the failure; the exit code told it.
                 if not run.state().status.settled or endings[-1] in ("dirty", "interrupted"):
-                    endings.append(back(machine, run))
+                    goes_on = act.by == "resume" and run.state().status is Status.APPLYING
+                    endings.append((forward if goes_on else back)(machine, run))
             if machine.api:
                 obey(machine, run.state().left)
         case Expect():
@@ -254,6 +258,29 @@ def refusals_on_the_way_back(variant: str) -> Iterator[Scenario]:
                 yield (Go("forward"), fate, Settle(), Expect("first"))
 
 
+def refusals_then_resume(variant: str) -> Iterator[Scenario]:
+    """Yield: an event is refused from there on, so that perhaps no word of the way back is written; then a resume."""
+    for number in range(1, len(good(variant).forward) + 1):
+        fate = Go("forward", fail_at=number, error=ERRORS[number % len(ERRORS)], lasting=True)
+        yield (fate, Settle("resume"), Expect("either"), Go("back"), Expect("first"))
+
+
+def cuts_after_the_end(variant: str) -> Iterator[Scenario]:
+    """Yield: killed anywhere and settled at once; then the power goes, and what nobody flushed is lost."""
+    for number in range(1, len(good(variant).forward) + 1):
+        begun = Go("forward", crash_at=number)
+        yield (begun, Go("back"), Cut(forget=True), Settle(), Expect("first"))
+        yield (
+            begun,
+            Go("forward"),
+            Cut(forget=True),
+            Settle("resume"),
+            Expect("either"),
+            Go("back"),
+            Expect("first"),
+        )
+
+
 FAMILIES = {
     "crashes": crashes,
     "torn": torn,
@@ -261,4 +288,6 @@ FAMILIES = {
     "crashes-twice": crashes_twice,
     "refusals": refusals,
     "refusals-on-the-way-back": refusals_on_the_way_back,
+    "refusals-then-resume": refusals_then_resume,
+    "cuts-after-the-end": cuts_after_the_end,
 }

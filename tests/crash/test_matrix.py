@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.crash.cases import VARIANTS
+from tests.crash.cases import VARIANTS, back, begin, forward, machine_of
 from tests.crash.matrix import FAMILIES, Expect, Go, good, play
 
 SHARES = 4
@@ -26,8 +27,10 @@ EVERY = {
     "crashes-twice": (5, 7),
     "refusals": (3, 5),
     "refusals-on-the-way-back": (3, 5),
+    "refusals-then-resume": (1, 3),
+    "cuts-after-the-end": (1, 3),
 }
-"""Family → each so manyth scenario on the first two kinds of node, and on the others. Coprime to the 6, 10, 3 and 8 scenarios
+"""Family → each so manyth scenario on the first two kinds of node, and on the others. Coprime to the 6, 10, 3, 8, 4 and 2 scenarios
 that a family has for each event, so that no mode, way or error is left out."""
 
 
@@ -66,3 +69,34 @@ def test_a_scenario_that_ends_wrong_is_told() -> None:
     assert "units: " in play("docker", (Go("forward"), Expect("first")))
     assert "not settled" in play("docker", (Go("forward", crash_at=100), Expect("first")))
     assert "before its crash" in play("docker", (Go("forward", crash_at=100_000), Expect("last")))
+
+
+@pytest.mark.parametrize("variant", ["worker", "control-plane"])
+def test_a_node_that_was_cordoned_before_stays_so_both_ways_and_bears_no_mark(
+    tmp_path: Path, variant: str
+) -> None:
+    machine = machine_of(variant, tmp_path / "node")
+    assert machine.api is not None
+    machine.api.node["spec"]["unschedulable"] = True
+    run = begin(machine, variant)
+
+    for way, ending in ((forward, "done"), (back, "rolled back")):
+        assert ending == way(machine, run)
+        assert {"unschedulable": True} == machine.api.node["spec"]
+        assert {} == machine.api.node["metadata"]["annotations"]
+    machine.disk.close()
+
+
+def test_what_an_api_server_that_is_away_leaves_is_told_until_it_is_done(tmp_path: Path) -> None:
+    machine = machine_of("worker", tmp_path / "node")
+    assert machine.api is not None
+    run = begin(machine, "worker")
+    assert "done" == forward(machine, run)
+    machine.api.away = True
+
+    assert "left" == back(machine, run)
+
+    assert ["wait", "edit"] == [
+        word for each in run.state().left for word in ("edit", "wait") if f" {word} " in each
+    ]
+    machine.disk.close()

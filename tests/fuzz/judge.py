@@ -16,7 +16,7 @@ from types import FrameType
 
 from tests.fuzz.targets import Target
 
-SECONDS = 2.0
+SECONDS = 10.0
 """Of CPU for one input; not of the wall, which on a shared machine says nothing of us."""
 
 MEMORY = 200 * 1024 * 1024

@@ -16,6 +16,7 @@ import pytest
 
 from migrator.host import Host
 from migrator.journal import Journal, Run, Runs
+from migrator.plan import plan_digest
 from migrator.records import Kind
 from tests.hostile.base import DOCKER, STATE, cgmigrate, copy, planned, snapshot, spawn
 
@@ -144,7 +145,9 @@ def test_a_run_that_somebody_forged_in_an_open_directory_is_not_put_back(tmp_pat
     image = copy(DOCKER, tmp_path / "image")
     (image / "etc/shadow").write_text("root:x\n")
     plan = planned(image, tmp_path / "plan.json")
-    forged = Runs(Host(image)).create("ab" * 32, plan.read_bytes(), b"{}", [b"root::\n"])
+    forged = Runs(Host(image)).create(
+        plan_digest(json.loads(plan.read_bytes())), plan.read_bytes(), b"{}", [b"root::\n"]
+    )
     journal = Journal(forged, "image")
     journal.write(Kind.BEGIN)
     digest = hashlib.sha256(b"root::\n").hexdigest()

@@ -210,3 +210,35 @@ def test_half_of_a_forgotten_run_is_none(prepared: Prepared, tmp_path: Path) -> 
 
 
 FORGETTING = "rename,fsync,rmdir"
+
+
+@pytest.mark.parametrize("kept", [None, 0, 1])
+def test_a_journal_that_lost_its_records_is_no_run_in_which_nothing_was_done(
+    prepared: Prepared, tmp_path: Path, kept: int | None
+) -> None:
+    node = copy(prepared.committed, tmp_path / "node")
+    journal = next((node / STATE / "runs").glob("*/journal.jsonl"))
+    if kept is None:
+        journal.unlink()
+    else:
+        journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:kept]))
+
+    for words in (("resume", "--root", node), ("rollback", "--root", node, "--yes")):
+        done = here(*words)
+        assert (4, True) == (done.code, "is not whole" in done.err), done
+        assert "/blobs/" in done.err
+        assert prepared.last == snapshot(node)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"version":1,"steps":[]}', '{"steps":[{}]}', "{"])
+def test_a_plan_of_a_run_that_is_another_one_is_refused(
+    prepared: Prepared, tmp_path: Path, text: str
+) -> None:
+    node = copy(prepared.committed, tmp_path / "node")
+    plan = next((node / STATE / "runs").glob("*/plan.json"))
+    plan.write_text(text)
+
+    done = here("rollback", "--root", node, "--yes")
+
+    assert (4, True) == (done.code, "plan.json" in done.err), done
+    assert prepared.last == snapshot(node)

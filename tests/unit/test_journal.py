@@ -230,3 +230,29 @@ def test_a_run_is_found_by_the_beginning_of_its_name(tmp_path: Path, run: Run, n
 def test_an_unknown_run_is_an_error_that_lists_the_known(tmp_path: Path, run: Run) -> None:
     with pytest.raises(UsageError, match=f"no such run; known runs: {run.name}"):
         Runs(Host(tmp_path)).get("1999")
+
+
+def test_what_a_step_left_is_not_forgotten_by_the_next_go_unless_it_is_done_again(tmp_path: Path) -> None:
+    run = Runs(Host(tmp_path)).create("cd" * 32, b"{}", b"{}", [])
+    journal = Journal(run, "boot-1")
+    journal.write(Kind.BEGIN)
+    journal.write(Kind.APPLYING, "uncordon")
+    journal.write(Kind.LEFT, command="of the way forward")
+    journal.write(Kind.ROLLING_BACK)
+    for step in ("files", "config-map"):
+        journal.write(Kind.REVERTING, step)
+        if step == "config-map":
+            journal.write(Kind.LEFT, command="edit it")
+        journal.write(Kind.REVERTED, step)
+    journal.write(Kind.REVERTING, "reload")
+    journal.write(Kind.REVERT_FAILED, "reload", error="refused")
+    journal.write(Kind.REVERTING, "cordon")
+    journal.write(Kind.LEFT, command="uncordon it")
+    journal.write(Kind.REVERTED, "cordon")
+    journal.write(Kind.DIRTY)
+    assert ["edit it", "uncordon it"] == journal.state.left
+
+    journal.write(Kind.ROLLING_BACK)
+
+    assert ["edit it"] == journal.state.left  # the cordon rests on what failed, and is reverted again
+    journal.close()
