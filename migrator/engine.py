@@ -204,6 +204,9 @@ class Engine:
             DirtyError: some reverts failed; the message names them and the commands left to do.
             InterruptedRunError: a signal asked to stop.
         """
+        if self.journal.state.status is Status.ROLLED_BACK:
+            # By another one, while this one asked whether to: a record that the disk refused then would be a step to revert now.
+            return
         self._hold_nothing_undone()
         self._note(Kind.ROLLING_BACK, reason=reason)
         state = self.journal.state
