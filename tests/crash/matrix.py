@@ -37,7 +37,7 @@ from tests.crash.simulator import JOBS, Machine
 ERRORS = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EACCES)
 MEMORY = Path("/dev/shm")
 WHOLE = slice(None)
-FAR = 23
+FAR = 11
 """Second faults are tried at each so manyth event."""
 LASTS = 3
 """Of them, each so manyth is a fault that lasts."""

@@ -25,18 +25,18 @@ EVERY = {
     "torn": (1, 3),
     "torn-on-the-way-back": (3, 7),
     "crashes-on-the-way-back": (1, 5),
-    "crashes-twice": (5, 7),
-    "refusals": (3, 5),
-    "refusals-on-the-way-back": (3, 5),
+    "crashes-twice": (7, 11),
+    "refusals": (5, 7),
+    "refusals-on-the-way-back": (5, 7),
     "refusals-then-resume": (1, 3),
-    "refusals-then-crashes": (3, 5),
-    "refusals-in-the-second-go": (3, 5),
-    "cuts-after-the-end": (1, 3),
-    "units-that-do-not": (3, 5),
-    "api-away": (3, 5),
+    "refusals-then-crashes": (5, 7),
+    "refusals-in-the-second-go": (5, 7),
+    "cuts-after-the-end": (3, 5),
+    "units-that-do-not": (2, 4),
+    "api-away": (5, 5),
 }
-"""Family → each so manyth scenario on the first two kinds of node, and on the others. Coprime to the 6, 10, 3, 8, 4 and 2 scenarios
-that a family has for each event, so that no mode, way or error is left out."""
+"""Family → each so manyth scenario on the first two kinds of node, and on the others. Coprime to how many scenarios a family has for
+each event, so that no mode, way, error or kind of fault is left out."""
 
 
 @pytest.mark.parametrize("share", range(SHARES))
