@@ -223,7 +223,7 @@ def verify(
 
 
 def status(root: RootOption = None, output: FormatOption = None) -> None:
-    """List the runs of this node and where each stands; exit code 7 while one is open.
+    """List the runs of this node and where each stands; exit code 7 while one is open, 4 when a journal is damaged.
 
     Example: cgmigrate status
     """
@@ -253,6 +253,8 @@ def status(root: RootOption = None, output: FormatOption = None) -> None:
         )
     else:
         show.status_view(found, runs.worker())
+    if any(state is None for _, state in found):
+        raise typer.Exit(ExitCode.CONFLICT)
     if any(state is not None and not state.status.settled for _, state in found):
         raise typer.Exit(ExitCode.INTERRUPTED)
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import hashlib
+from shlex import quote
 from typing import Any, ClassVar
 
-from migrator.errors import StepError
+from migrator.errors import HostError, StepError
 from migrator.host import FileState, Reader
 from migrator.steps import Hands, Params, Sight, Undo, Where
 
@@ -67,7 +68,11 @@ class WriteFile:
         """Put back bytes, owner, mode and label; a version that is neither ours nor the original is kept beside."""
         old = _from_json(undo["state"])
         hands.host.tidy(old.path)
-        now = hands.host.state(self.path)
+        now = hands.host.state(old.path)
+        if (leads := _leads(hands.host, self.path)) != now.path:
+            hands.left(
+                f"ls -l {quote(self.path)}  # it leads to {leads} now; {now.path}, to which it led, is restored"
+            )
         if now == old:
             hands.host.flush(old.path)
             return
@@ -82,6 +87,14 @@ class WriteFile:
                 hands.host.remove_directory(directory)
             return
         hands.host.write(old.path, hands.blob(old.sha256), like=old)
+
+
+def _leads(reader: Reader, path: str) -> str:
+    """Return where a path leads, or why nowhere."""
+    try:
+        return reader.node_path(reader.resolve(path))
+    except HostError as error:
+        return f"nowhere ({error.message})"
 
 
 def _free(reader: Reader, path: str) -> str:

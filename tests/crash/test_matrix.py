@@ -8,13 +8,15 @@ that are largest are played by every so manyth scenario on the kinds of node tha
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.crash.cases import VARIANTS, back, begin, forward, machine_of
+from tests.crash.cases import VARIANTS, back, begin, difference, forward, machine_of, snapshot
+from tests.crash.disk import Fate
 from tests.crash.matrix import Expect, Go, families, good, play, scenarios
 
 SHARES = 4
@@ -103,4 +105,20 @@ def test_what_an_api_server_that_is_away_leaves_is_told_until_it_is_done(tmp_pat
     assert ["wait", "edit"] == [
         word for each in run.state().left for word in ("edit", "wait") if f" {word} " in each
     ]
+    machine.disk.close()
+
+
+def test_a_way_back_that_cannot_be_guarded_changes_nothing(tmp_path: Path) -> None:
+    machine = machine_of("docker", tmp_path / "node")
+    run = begin(machine, "docker")
+    assert "done" == forward(machine, run)
+    finished = snapshot(machine)
+
+    assert "interrupted" == back(machine, run, Fate(fail_at=1, error=errno.ENOSPC, lasting=True))
+
+    assert "" == difference(finished, snapshot(machine))
+    machine.cut_power(forget=True)
+    assert "" == difference(finished, snapshot(machine))
+    assert "rolled back" == back(machine, run)
+    assert [] == machine.violations
     machine.disk.close()
