@@ -217,6 +217,10 @@ class Engine:
             DirtyError: some reverts failed; the message names them and the commands left to do.
             InterruptedRunError: a signal asked to stop.
         """
+        begun = self.journal.state.status
+        if begun is Status.ROLLED_BACK:
+            # By another one, while this one asked. A record that the disk refused then would be a step to revert now.
+            return
         self._hold_nothing_undone()
         self._note(Kind.ROLLING_BACK, reason=reason)
         state = self.journal.state
@@ -301,7 +305,7 @@ class Engine:
             if planned.kind in _SEEN_AGAIN:
                 return False
             if (
-                planned.kind == "start-unit"
+                planned.kind in ("start-unit", "release-guard")
                 and step.where(self.hands, state.undo[planned.id]) is not Where.AFTER
             ):
                 return False
