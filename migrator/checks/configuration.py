@@ -19,11 +19,9 @@ from migrator.checks.base import (
     where,
 )
 from migrator.checks.drivers import FLAG_KINDS
+from migrator.facts.kubelet_state import ENFORCED_BY
 from migrator.facts.model import Facts
 from migrator.findings import Finding
-
-ENFORCED_BY = {"kubeReservedCgroup": "kube-reserved", "systemReservedCgroup": "system-reserved"}
-"""Reserved cgroup -> the word in enforceNodeAllocatable that makes the kubelet insist on it."""
 
 # systemd.unit(5): `a-.slice.d` applies to every `a-*.slice`, and `slice.d` to all slices.
 _SLICE_DROP_IN = re.compile(r"/(?:(?:[^/]+-)?kubepods(?:-[^/]*)?\.)?slice\.d/[^/]+\.conf$")

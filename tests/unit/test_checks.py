@@ -37,6 +37,7 @@ from tests.unit.facts_base import (
     unknown,
 )
 from tests.unit.test_checks_cluster import TABLE as CLUSTER_TABLE
+from tests.unit.test_checks_host import TABLE as HOST_TABLE
 
 B, W, I = Severity.BLOCKER, Severity.WARNING, Severity.INFO  # noqa: E741 (columns of the table)
 
@@ -419,7 +420,7 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
                 "enforce_node_allocatable": ("system-reserved",),
             }
         ),
-        set(),
+        {("reserved-limits-reset", W, "F42")},
     ),
     (
         "the kubelet's own cgroup",
@@ -608,7 +609,7 @@ def test_the_facts_give_these_findings_and_no_others(
 def test_every_registered_finding_severity_and_reference_is_met_by_a_row() -> None:
     registered = {(check.id, severity) for check in CHECKS.values() for severity in check.severities}
     references = {(check.id, each) for check in CHECKS.values() for each in check.references}
-    met = [finding for _, _, expected in (*TABLE, *CLUSTER_TABLE) for finding in expected]
+    met = [finding for _, _, expected in (*TABLE, *CLUSTER_TABLE, *HOST_TABLE) for finding in expected]
     assert {(name, severity) for name, severity, _ in met} == registered
     assert {(name, reference) for name, _, reference in met if reference} == references
 
