@@ -205,14 +205,13 @@ def catalogue() -> Iterator[str]:
     yield "A number is stable; findings refer to it. An issue is given as `repository#number`; `k/k` is kubernetes/kubernetes."
     yield ""
     yield from _table(
-        ["number", "what goes wrong", "answered by", "source"],
+        ["number", "what goes wrong", "answered by", "how, or why not", "source"],
         [
             [
                 each.id,
                 each.what,
-                " ".join(filter(None, [", ".join(map(_answer, each.answers)) or "**nothing**.", each.how]))
-                if not each.answers or each.how
-                else ", ".join(map(_answer, each.answers)),
+                ", ".join(map(_answer, each.answers)) or "nothing",
+                each.how,
                 each.sources,
             ]
             for each in FAILURES.values()

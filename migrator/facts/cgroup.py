@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -149,14 +150,20 @@ def survey(look: Look, hierarchies: Iterable[Hierarchy], cgroup_root: str = "") 
 
 def slice_drop_ins(reader: Reader) -> tuple[str, ...]:
     """Return the drop-ins for slices that the kubelet makes, those for all slices included (systemd.unit(5), F46)."""
-    return tuple(
+    found = [
         f"{directory}/{name}/{file}"
         for directory in UNIT_DIRECTORIES
         for name in reader.names(directory)
         if _SLICE_DROP_INS.fullmatch(name)
         for file in reader.names(f"{directory}/{name}")
         if file.endswith(".conf")
-    )
+    ]
+    # /lib is /usr/lib on most systems: a file counts once, under the first of its names.
+    places: dict[Path, str] = {}
+    for path in found:
+        with contextlib.suppress(HostError):
+            places.setdefault(reader.resolve(path), path)
+    return tuple(places.values())
 
 
 def slice_files(reader: Reader, loaded: Iterable[str]) -> tuple[str, ...]:

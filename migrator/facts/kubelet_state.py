@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from migrator.cgroups import CgroupNameError, Driver, translate_path
 from migrator.facts.look import Look
@@ -16,6 +17,7 @@ ENFORCED_BY = {"kubeReservedCgroup": "kube-reserved", "systemReservedCgroup": "s
 """Reserved cgroup -> the word in enforceNodeAllocatable that makes the kubelet insist on it (F38)."""
 
 _CHECKPOINTS = ("cpu_manager_state", "memory_manager_state")
+_POLICY = re.compile(r"[A-Za-z][A-Za-z-]{0,30}")
 _MAX_CHECKPOINT = 1 << 20
 _UNIFIED_TOGETHER = ("cpu", "memory")  # the two that the kubelet compares: k8s container_manager_linux.go
 
@@ -33,7 +35,7 @@ def gather_checkpoints(look: Look, root_dir: str | None) -> tuple[tuple[str, str
         except (ValueError, RecursionError):
             document = None
         policy = document.get("policyName") if isinstance(document, dict) else None
-        if isinstance(policy, str) and policy:
+        if isinstance(policy, str) and _POLICY.fullmatch(policy):
             found.append((path, policy))
         else:
             look.unknown("kubelet.checkpoints", f"{path} names no policy")
