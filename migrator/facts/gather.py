@@ -8,12 +8,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from migrator.errors import CgmigrateError
-from migrator.facts.cgroup import survey
+from migrator.facts.cgroup import absent, enabled_controllers, slice_files, survey
 from migrator.facts.cluster import Ask, gather_cluster, is_asked
+from migrator.facts.devices import gather_gpus
 from migrator.facts.kubelet import KubeletLook, decided, gather_kubelet
+from migrator.facts.kubelet_state import enforced_paths
 from migrator.facts.look import Look
+from migrator.facts.manager import gather_manager
 from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, Runtime, Source
 from migrator.facts.node import gather_node
+from migrator.facts.oci import gather_oci
 from migrator.facts.runtime import RuntimeLook, gather_runtime
 from migrator.facts.units import started_at
 from migrator.facts.workloads import gather_workloads
@@ -36,7 +40,8 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
     with ExitStack() as stack:
         units = stack.enter_context(Units(reader)) if reader.live else None
         progress("the node")
-        node = gather_node(look)
+        gpus, linked = gather_gpus(look)
+        node = replace(gather_node(look), gpus=gpus, gpu_links=linked)
         progress("the kubelet")
         kubelet_look = gather_kubelet(look, units)
         progress("the container runtime")
@@ -45,6 +50,14 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
         progress("the cgroup tree")
         tree = survey(look, node.hierarchies, kubelet.cgroup_root)
         cgroups = _with_units(look, units, tree.cgroups)
+        cgroups = replace(
+            cgroups,
+            slice_files=slice_files(reader, cgroups.kubepods_units),
+            enabled=enabled_controllers(reader, node.hierarchies),
+            reserved_absent=absent(look, node.hierarchies, enforced_paths(kubelet)),
+        )
+        runtime = replace(runtime_look.runtime, oci=gather_oci(look, runtime_look.runtime))
+        manager = gather_manager(look, units)
     progress("pods and containers")
     pods, others = gather_workloads(look, runtime_look.containers, tree.pods, kubelet.cgroup_root)
     cluster = None
@@ -55,8 +68,9 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
         version=FACTS_VERSION,
         node=node,
         kubelet=kubelet,
-        runtime=runtime_look.runtime,
+        runtime=runtime,
         cgroups=cgroups,
+        manager=manager,
         pods=pods,
         other_containers=others,
         files=tuple(look.files[path] for path in sorted(look.files)),
