@@ -12,6 +12,7 @@ from migrator.facts.cgroup import survey
 from migrator.facts.cluster import Ask, gather_cluster, is_asked
 from migrator.facts.kubelet import KubeletLook, decided, gather_kubelet
 from migrator.facts.look import Look
+from migrator.facts.managers import gather_agents, with_managers
 from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, Runtime, Source
 from migrator.facts.node import gather_node
 from migrator.facts.runtime import RuntimeLook, gather_runtime
@@ -36,7 +37,7 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
     with ExitStack() as stack:
         units = stack.enter_context(Units(reader)) if reader.live else None
         progress("the node")
-        node = gather_node(look)
+        node = replace(gather_node(look), agents=gather_agents(look, units))
         progress("the kubelet")
         kubelet_look = gather_kubelet(look, units)
         progress("the container runtime")
@@ -51,6 +52,7 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
     if ask is not None and is_asked(kubelet, node, ask):
         progress("the API server")
         cluster = gather_cluster(look, kubelet, node, ask)
+    with_managers(look)
     return Facts(
         version=FACTS_VERSION,
         node=node,
