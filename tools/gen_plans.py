@@ -136,7 +136,7 @@ def table(made: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _order(name: str) -> tuple[int, str]:
-    order = ("Docker", "containerd", "CRI-O", "kubelet", "state of the node", "distributions", "configuration management")
+    order = ("Docker", "containerd", "CRI-O", "kubelet", "cluster", "state of the node", "distributions", "configuration management")
     return order.index(sample(name).group), name
 
 
