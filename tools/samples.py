@@ -103,7 +103,11 @@ def _versions(folder: Path) -> dict[str, Any]:
     if not (folder / "facts.json").exists():
         return {}
     real = load((folder / "facts.json").read_bytes())
-    return {"kubelet": real.kubelet.version, real.runtime.kind: real.runtime.version, "cri": real.runtime.cri_version}
+    return {
+        "kubelet": real.kubelet.version,
+        real.runtime.kind: real.runtime.version,
+        "cri": real.runtime.cri_version,
+    }
 
 
 def over(below: Any, above: Any) -> Any:

@@ -99,7 +99,7 @@ def managed_files(facts: Facts) -> Iterator[Finding]:
             id="managed-files",
             severity=BLOCKER if agents else WARNING,
             subject=files[0].path,
-            summary=f"{tool} writes {plural(len(files), 'file')} that decide the driver"
+            summary=f"{tool} writes {plural(len(files), 'file')} that decide{'s' if len(files) == 1 else ''} the driver"
             + (f", and {', '.join(agents)} would put the old text back" if agents else ""),
             detail=f"Said by {places}. "
             + (

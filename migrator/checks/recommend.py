@@ -97,7 +97,7 @@ RULES = (
     ),
     Rule(
         Verdict.NOT_APPLICABLE,
-        lambda facts, _: not facts.kubelet.present,
+        lambda facts, _: not facts.kubelet.present and facts.node.distribution not in WHERE_TO_CHANGE,
         "there is no kubelet on this node, so there is no driver to switch",
     ),
     Rule(

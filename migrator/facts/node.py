@@ -46,7 +46,7 @@ class Distribution:
 
 # First match wins: a product that brings its own kubelet or writes a kubelet's files at each boot before kubeadm,
 # whose files some of them leave as well (F19).
-_DISTRIBUTIONS: tuple[Distribution, ...] = (
+DISTRIBUTIONS: tuple[Distribution, ...] = (
     Distribution(
         "rke2",
         (("rke2-server.service",), ("rke2-agent.service",), ("/var/lib/rancher/rke2/agent",)),
@@ -105,7 +105,7 @@ _DISTRIBUTIONS: tuple[Distribution, ...] = (
     ),
     Distribution("standalone", (("kubelet.service",),)),
 )
-_BY_SYSTEM = ("talos", "bottlerocket")
+BY_SYSTEM = ("talos", "bottlerocket")
 """Systems that are one distribution's, by the ID of os-release(5)."""
 
 
@@ -198,10 +198,10 @@ def detect_distribution(look: Look) -> tuple[str, str, tuple[str, ...]]:
     Of those only what is there.
     """
     release = look.reader.text("/etc/os-release") or look.reader.text("/usr/lib/os-release") or ""
-    for name in _BY_SYSTEM:
+    for name in BY_SYSTEM:
         if re.search(rf"^ID=[\"']?{name}\b", release, re.MULTILINE):
             return name, "/etc/os-release", ()
-    for each in _DISTRIBUTIONS:
+    for each in DISTRIBUTIONS:
         for needed in each.marks:
             found = [_find(look, path) for path in needed]
             if all(found):
