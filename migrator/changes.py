@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 from migrator.cgroups import Driver
@@ -89,7 +88,7 @@ def file_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tuple[Cha
                 edited = editor(after)
             except ConfigSyntaxError as error:
                 raise BlockedError(
-                    f"{path}:{error.line}: {error.message}", hint=f"edit {path} by hand, then plan again"
+                    f"{path}:{error.line}: {error}", hint=f"edit {path} by hand, then plan again"
                 ) from error
             after = edited.text
             edits.extend(edited.edits)
@@ -165,7 +164,13 @@ def _runtime(facts: Facts) -> Iterator[_Edit]:
                 ("native.cgroupdriver of dockerd", "--exec-opt of dockerd decides (F15)"),
             )
         case "containerd":
-            yield from _containerd(facts)
+            names = {each.name for each in runtime.handlers if each.runtime_type in RUNC_TYPES} or {"runc"}
+            yield (
+                runtime.config_file or "/etc/containerd/config.toml",
+                lambda text: containerd.set_driver(text, TO, names),
+                "SystemdCgroup of every handler of runc type",
+                False,
+            )
         case "crio":
             yield from _side(
                 runtime.driver,
@@ -176,33 +181,3 @@ def _runtime(facts: Facts) -> Iterator[_Edit]:
             )
         case other:
             raise BlockedError(f"runtime {other}: not one of docker, containerd, crio")
-
-
-def _containerd(facts: Facts) -> Iterator[_Edit]:
-    """Yield the edits of every file that decides a handler of runc type, and of those that name the old driver below it.
-
-    A handler is set where it decides: the main file, or an import that wins over it (F11, F14). One that no file names goes
-    into the file that decides for the default handler: an import of containerd 1.x may have replaced the main file's table.
-    """
-    runtime = facts.runtime
-    main = runtime.config_file or "/etc/containerd/config.toml"
-    files = (main, *(each for each in runtime.imports if each != main))
-    decided = runtime.driver.decided_by
-    implicit = decided.path if decided and decided.path in files else main
-    names: dict[str, set[str]] = {path: set() for path in files}
-    handlers = [each for each in runtime.handlers if each.runtime_type in RUNC_TYPES]
-    for each in handlers:
-        names[each.path if each.path in names else implicit].add(each.name)
-    if not handlers:
-        names[implicit].add(containerd.DEFAULT_HANDLER)
-    known = frozenset(each.name for each in handlers)
-    for path in files:
-        editor = partial(_set_handlers, decides=frozenset(names[path]), known=known)
-        yield path, editor, "SystemdCgroup of every handler of runc type", False
-
-
-def _set_handlers(text: bytes | None, *, decides: frozenset[str], known: frozenset[str]) -> Edited:
-    """Set the handlers that one file decides, and those that it holds on cgroupfs for whoever would read it alone."""
-    said = containerd.read(text).handlers
-    below = {name for name in known if name in said and said[name].systemd_cgroup is False}
-    return containerd.set_driver(text, TO, sorted(decides | below))
