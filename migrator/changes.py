@@ -148,7 +148,8 @@ def _side(
 
 
 def _kubelet(facts: Facts) -> Iterator[_Edit]:
-    if not facts.kubelet.config_file and not _named(facts.kubelet.driver.chain):
+    decided = facts.kubelet.driver.decided_by
+    if not facts.kubelet.config_file and (decided is None or decided.kind == "default"):
         raise BlockedError(
             "the kubelet has no configuration file and no --cgroup-driver flag: there is nothing to edit",
             hint="give it --config=/var/lib/kubelet/config.yaml or --cgroup-driver=cgroupfs, then plan again",

@@ -159,11 +159,15 @@ def reader(name: str) -> Reader:
 
 @functools.cache
 def facts(name: str) -> Facts:
-    """Return what a look at the running node gives: what its files say, and what it tells beyond them."""
+    """Return the facts of a node: those that were captured, or `look_at`'s."""
     each = sample(name)
     if each.is_captured and each.captured:
         return load(each.captured.read_bytes())
-    image = reader(name)
+    return look_at(each, reader(name))
+
+
+def look_at(each: Sample, image: Reader) -> Facts:
+    """Return what a look at the running node would give: what its files say, and what it tells beyond them."""
     found = gather(image)
     if each.captured:
         found = _as_captured(found, load(each.captured.read_bytes()))

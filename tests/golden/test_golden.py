@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,18 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from migrator.audit import audit
+from migrator.changes import file_changes
 from migrator.errors import BlockedError
+from migrator.facts.gather import gather
 from migrator.facts.node import BY_SYSTEM, DISTRIBUTIONS
 from migrator.facts.store import dump, load
+from migrator.host import Reader
 from migrator.plan import drift, parse_plan, planned_steps
 from migrator.schemas import load_schema
 from migrator.session import look, plan_node
 from migrator.steps.registry import KINDS
 from tools.gen_plans import GROUPS, PLANS, document, golden, page, table, written
-from tools.samples import NODES, facts, lay, names, over, reader, sample
+from tools.samples import NODES, facts, lay, look_at, names, over, reader, sample
 
 SAMPLES = names()
 PLANNED = [name for name in SAMPLES if "refused" not in json.loads((PLANS / f"{name}.json").read_bytes())]
@@ -110,6 +115,27 @@ def test_the_image_alone_gives_the_same_changes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHANGED)
+def test_with_its_files_changed_a_node_says_systemd_on_both_sides_and_needs_no_other_change(
+    name: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(reader(name).root, root, symlinks=True)
+    image = Reader(root)
+
+    def read(path: str) -> bytes | None:
+        return image.read(path) if image.exists(path) else None
+
+    for change in file_changes(gather(image), read):
+        place = image.resolve(change.path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(change.after)
+
+    after = gather(image)
+    assert ("systemd", "systemd") == (after.kubelet.driver.value, after.runtime.driver.value)
+    assert () == file_changes(after, read)
+
+
+@pytest.mark.parametrize("name", CHANGED)
 def test_the_plan_is_a_palindrome(name: str) -> None:
     """Every kind that changes the node before the files has its counterpart after them."""
     kinds = [step.kind for step in planned(name).steps]
@@ -157,6 +183,20 @@ def test_a_node_is_laid_over_its_base_and_takes_files_away(tmp_path: Path) -> No
     assert (tmp_path / "root/var/lib/kubelet/config.yaml").read_bytes() == (
         NODES / "containerd-1.7-kubelet-1.28/root/var/lib/kubelet/config.yaml"
     ).read_bytes()
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_a_node_that_differs_in_nothing_is_planned_like_the_real_one_below_it(
+    name: str, tmp_path: Path
+) -> None:
+    """What is made up of a running node is what the real one told."""
+    above = replace(sample(name), name="above", folders=(*sample(name).folders, tmp_path))
+    lay(above, tmp_path / "laid")
+    image = Reader(tmp_path / "laid")
+    plan = plan_node(image, audit(look_at(above, image))).document
+    keys = ("findings", "from", "recommendation", "steps", "translations")
+
+    assert {key: planned(name).document[key] for key in keys} == {key: plan[key] for key in keys}
 
 
 @pytest.mark.parametrize(
