@@ -56,8 +56,9 @@ fuzz: venv  ## fuzz the parsers: SECONDS=60, TARGET=name
 planted: venv  ## plant known bugs in a copy, one at a time, and see that the suite catches each
 	@$(RUN) tests/planted/run.py
 
-docs: venv  ## write the generated pages of docs/reference
+docs: venv  ## write the generated pages of docs/reference and of plans
 	@$(RUN) tools/gen_docs.py --write
+	@$(RUN) tools/gen_plans.py
 
 bench: venv  ## measure against the budgets and write docs/benchmarks.md (QUICK=1: small inputs, writes nothing)
 	@$(RUN) tests/bench/run.py $(if $(QUICK),--quick)

@@ -14,15 +14,25 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from migrator.cgroups import Driver
-from migrator.configs import Edit, Edited, containerd, crio, docker, flags, kubelet, unified_diff, units
+from migrator.configs import (
+    Edit,
+    Edited,
+    containerd,
+    containerd_merge,
+    crio,
+    docker,
+    flags,
+    kubelet,
+    unified_diff,
+    units,
+)
 from migrator.configs.text import ConfigSyntaxError
 from migrator.configs.words import Flag
 from migrator.errors import BlockedError, ConflictError
 from migrator.facts.model import Driver as EffectiveDriver
-from migrator.facts.model import Facts, File, Source
+from migrator.facts.model import Facts, File, Runtime, Source
 
 FILE_KINDS = ("config-file", "config-drop-in", "env-file", "unit", "unit-drop-in")
-RUNC_TYPES = ("", "io.containerd.runc.v1", "io.containerd.runc.v2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +81,7 @@ def file_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tuple[Cha
     """
     known = {file.path: file for file in facts.files}
     editors: dict[str, list[tuple[Callable[[bytes | None], Edited], str, bool]]] = {}
-    for path, editor, why, unit_file in (*_kubelet(facts), *_runtime(facts)):
+    for path, editor, why, unit_file in (*_kubelet(facts), *_runtime(facts, read)):
         editors.setdefault(path, []).append((editor, why, unit_file))
     changes = []
     for path, todo in editors.items():
@@ -138,7 +148,8 @@ def _side(
 
 
 def _kubelet(facts: Facts) -> Iterator[_Edit]:
-    if not facts.kubelet.config_file and not _named(facts.kubelet.driver.chain):
+    decided = facts.kubelet.driver.decided_by
+    if not facts.kubelet.config_file and (decided is None or decided.kind == "default"):
         raise BlockedError(
             "the kubelet has no configuration file and no --cgroup-driver flag: there is nothing to edit",
             hint="give it --config=/var/lib/kubelet/config.yaml or --cgroup-driver=cgroupfs, then plan again",
@@ -152,7 +163,7 @@ def _kubelet(facts: Facts) -> Iterator[_Edit]:
     )
 
 
-def _runtime(facts: Facts) -> Iterator[_Edit]:
+def _runtime(facts: Facts, read: Callable[[str], bytes | None]) -> Iterator[_Edit]:
     runtime = facts.runtime
     match runtime.kind:
         case "docker":
@@ -164,13 +175,7 @@ def _runtime(facts: Facts) -> Iterator[_Edit]:
                 ("native.cgroupdriver of dockerd", "--exec-opt of dockerd decides (F15)"),
             )
         case "containerd":
-            names = {each.name for each in runtime.handlers if each.runtime_type in RUNC_TYPES} or {"runc"}
-            yield (
-                runtime.config_file or "/etc/containerd/config.toml",
-                lambda text: containerd.set_driver(text, TO, names),
-                "SystemdCgroup of every handler of runc type",
-                False,
-            )
+            yield from _containerd(runtime, read)
         case "crio":
             yield from _side(
                 runtime.driver,
@@ -181,3 +186,20 @@ def _runtime(facts: Facts) -> Iterator[_Edit]:
             )
         case other:
             raise BlockedError(f"runtime {other}: not one of docker, containerd, crio")
+
+
+def _containerd(runtime: Runtime, read: Callable[[str], bytes | None]) -> Iterator[_Edit]:
+    """Yield the edit of each file that decides the driver of a handler, or names another driver (F11, F14)."""
+    paths = (runtime.config_file or "/etc/containerd/config.toml", *runtime.imports)
+    files = [containerd_merge.ConfigFile(path, read(path)) for path in paths]
+    daemon = containerd_merge.daemon_version(runtime.version)
+    try:
+        wanted = containerd_merge.wanted_edits(files, daemon, TO)
+    except containerd_merge.ConfigFileError as error:
+        raise BlockedError(str(error), hint=f"edit {error.path} by hand, then plan again") from error
+    for path, tables, names in wanted:
+        yield path, _handlers_editor(tables, names), "SystemdCgroup of every handler of runc type", False
+
+
+def _handlers_editor(tables: int, names: tuple[str, ...]) -> Editor:
+    return lambda text: containerd.set_driver(text, TO, names, tables=tables)

@@ -21,6 +21,10 @@ from migrator import cli, errors
 from migrator.checks import CHECKS
 from migrator.checks.catalogue import FAILURES, RECOMMENDATION
 from migrator.checks.explained import EXPLAINED
+from migrator.checks.distribution import WHERE_TO_CHANGE, WRITES_AGAIN
+from migrator.configs.managed import MANAGERS
+from migrator.facts.managers import AGENTS
+from migrator.facts.node import BY_SYSTEM, DISTRIBUTIONS
 from migrator.schemas import NAMES, load_schema
 from migrator.steps.registry import KINDS
 from migrator.verify import RULES
@@ -43,6 +47,7 @@ def pages() -> dict[Path, str]:
         "exit-codes.md": exit_codes,
         "findings.md": findings,
         "steps.md": steps,
+        "distributions.md": distributions,
     }
     found = {REFERENCE / name: _page(make()) for name, make in made.items()}
     for name in NAMES:
@@ -230,6 +235,51 @@ def _answer(name: str) -> str:
         return "the [recommendation](audit.md#recommendation)"
     page = "steps.md" if name in KINDS else "findings.md"
     return f"[`{name}`]({page}#{name})" if name in {*KINDS, *CHECKS, *RULES} else f"`{name}`"
+
+
+def distributions() -> Iterator[str]:
+    """Yield the page of whose files are migrated, and whose are refused."""
+    yield "# Distributions and configuration management"
+    yield "Files that are the node owner's are migrated. Where a product writes them itself, a change would last until its next"
+    yield "start: the finding [`managed-distribution`](findings.md) refuses, and names the file or setting that decides."
+    yield "Samples of each: [`plans/`](../../plans/README.md)."
+    yield ""
+    yield "Told by the first of these marks, from the top; a name without a directory is one of systemd's unit files."
+    yield ""
+    known = [(each.name, each.marks, each.decides) for each in DISTRIBUTIONS]
+    rows = [(name, ((f"`ID={name}` in os-release",),), ()) for name in BY_SYSTEM]
+    yield from _table(
+        [
+            "distribution",
+            "told by",
+            "outcome",
+            "files of its own that decide",
+            "where it is changed, or what to know",
+        ],
+        [
+            [
+                name,
+                ", or ".join(
+                    " and ".join(mark if " " in mark else f"`{mark}`" for mark in each) for each in marks
+                ),
+                "refused" if name in WHERE_TO_CHANGE else "migrated",
+                ", ".join(f"`{path}`" for path in decides),
+                WHERE_TO_CHANGE.get(name) or "; ".join(WRITES_AGAIN.get(name, ())),
+            ]
+            for name, marks, decides in [*rows, *known]
+        ],
+    )
+    yield "## Configuration management"
+    yield ""
+    yield "A file whose first comments name a tool, or that is on Puppet's own list of resources, is found by"
+    yield "[`managed-files`](findings.md): a warning, since the next run of the tool puts the old text back; a blocker where an agent"
+    yield "of that tool runs or starts at boot and so may do it in the middle of the switch. An agent that `puppet agent --disable`"
+    yield "holds is none."
+    yield ""
+    yield from _table(
+        ["tool", "agents"],
+        [[tool, ", ".join(f"`{unit}`" for unit in AGENTS.get(tool, ()))] for tool in MANAGERS],
+    )
 
 
 def steps() -> Iterator[str]:

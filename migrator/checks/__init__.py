@@ -10,6 +10,7 @@ from migrator.checks import (
     cluster,
     configuration,
     containerd,
+    distribution,
     drivers,
     files,
     kubeadm,
@@ -29,6 +30,7 @@ CHECKS: dict[str, Check] = {
     check.id: check
     for check in (
         *node.CHECKS,
+        *distribution.CHECKS,
         *services.CHECKS,
         *drivers.CHECKS,
         *configuration.CHECKS,

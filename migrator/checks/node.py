@@ -16,19 +16,6 @@ from migrator.checks.base import (
 from migrator.facts.model import Facts
 from migrator.findings import Finding
 
-WHERE_TO_CHANGE = {
-    "k3s": "k3s chooses the driver itself at every start (systemd, where it runs as a systemd service and the cpuset "
-    "controller is there); there is no flag",
-    "rke2": "RKE2 chooses the driver itself at every start (systemd, where it runs as a systemd service and the cpuset "
-    "controller is there); there is no flag",
-    "microk8s": "edit /var/snap/microk8s/current/args/kubelet and "
-    "/var/snap/microk8s/current/args/containerd-template.toml; containerd.toml is made from the template",
-    "k0s": "set cgroupDriver in the worker profile of the cluster's k0s configuration, "
-    "and SystemdCgroup in /etc/k0s/containerd.d/*.toml",
-    "talos": "Talos has no systemd, so cgroupfs is the only driver there",
-}
-"""Distributions that own the driver, and where it is changed there (failure-modes 2.4)."""
-
 MEMORY_CGROUP_IDS = 65_535
 """How many memory cgroups a kernel can tell apart, dying ones included; past that mkdir fails (F28)."""
 
@@ -91,31 +78,6 @@ def systemd_too_old(facts: Facts) -> Iterator[Finding]:
         remediation=remedy,
         reference="F47",
     )
-
-
-def managed_distribution(facts: Facts) -> Iterator[Finding]:
-    """Find a distribution that owns the driver, or writes the configuration again."""
-    name, evidence = facts.node.distribution, facts.node.distribution_evidence
-    if name in WHERE_TO_CHANGE:
-        yield Finding(
-            id="managed-distribution",
-            severity=BLOCKER,
-            subject=evidence or name,
-            summary=f"{name} owns the cgroup driver of this node and would undo a change of its files",
-            detail="Its files are made again at the next start.",
-            remediation=WHERE_TO_CHANGE[name],
-            reference="F19",
-        )
-    elif name == "kubespray":
-        yield Finding(
-            id="managed-distribution",
-            severity=WARNING,
-            subject=evidence or name,
-            summary="kubespray made this node; its next run puts the driver of the inventory back",
-            remediation="set kubelet_cgroup_driver, and containerd_use_systemd_cgroup or docker_cgroup_driver, "
-            "in the inventory as well",
-            reference="F19",
-        )
 
 
 def cgroup_v1_maintenance(facts: Facts) -> Iterator[Finding]:
@@ -198,13 +160,6 @@ CHECKS = (
         ("F47",),
         "systemd is too old for the driver.",
         systemd_too_old,
-    ),
-    Check(
-        "managed-distribution",
-        (BLOCKER, WARNING),
-        ("F19",),
-        "A distribution owns the driver, or writes the configuration again at its next run.",
-        managed_distribution,
     ),
     Check(
         "cgroup-v1-maintenance",

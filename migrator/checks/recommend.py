@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from migrator.checks.base import CGROUPFS, SYSTEMD, is_switched, kubelet_driver, version
-from migrator.checks.node import WHERE_TO_CHANGE, lacks_transient_slices
+from migrator.checks.distribution import WHERE_TO_CHANGE
+from migrator.checks.node import lacks_transient_slices
 from migrator.facts.model import Facts
 from migrator.findings import Finding, Severity
 
@@ -91,12 +92,12 @@ def _on_v1(facts: Facts) -> bool:
 RULES = (
     Rule(
         Verdict.NOT_APPLICABLE,
-        lambda facts, _: facts.node.distribution in WHERE_TO_CHANGE,
+        lambda facts, _: facts.node.distribution in WHERE_TO_CHANGE and not is_switched(facts),
         "a distribution owns the driver of this node and sets it in its own way",
     ),
     Rule(
         Verdict.NOT_APPLICABLE,
-        lambda facts, _: not facts.kubelet.present,
+        lambda facts, _: not facts.kubelet.present and facts.node.distribution not in WHERE_TO_CHANGE,
         "there is no kubelet on this node, so there is no driver to switch",
     ),
     Rule(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from migrator.checks.base import BLOCKER, INFO, WARNING, Check, command, plural
+from migrator.checks.distribution import WHERE_TO_CHANGE
 from migrator.facts.model import Facts, Unknown
 from migrator.findings import Finding
 
@@ -14,8 +15,8 @@ _NO_CONFIGURATION = ("/proc/", "/sys/", "/run/", "/var/run/", "/dev/")
 
 
 def kubelet_missing(facts: Facts) -> Iterator[Finding]:
-    """Find a node without a kubelet."""
-    if not facts.kubelet.present:
+    """Find a node without a kubelet; one that is part of its distribution's own program is not missing."""
+    if not facts.kubelet.present and facts.node.distribution not in WHERE_TO_CHANGE:
         yield Finding(
             id="kubelet-missing",
             severity=BLOCKER,

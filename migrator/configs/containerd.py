@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """containerd's `config.toml`, versions 1 to 4: the driver is `SystemdCgroup` of every runc-type runtime handler.
 
-One file at a time: `imports` are listed, not followed, and what the daemon makes of them all only
-`containerd config dump` tells (F13, F14).
+One file at a time: `imports` are listed, not followed; what a daemon makes of them all is in `containerd_merge`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ DEFAULT_HANDLER = "runc"
 DEFAULT_TYPE = "io.containerd.runc.v2"
 NEWEST_VERSION = 4
 
-_CRI_PLUGIN = {
+CRI_PLUGIN = {
     1: ("plugins", "cri"),
     2: ("plugins", "io.containerd.grpc.v1.cri"),
     3: ("plugins", "io.containerd.cri.v1.runtime"),
@@ -49,6 +48,7 @@ class HandlerConfig:
     runtime_type: str | None = None
     systemd_cgroup: bool | None = None
     binary_name: str | None = None
+    has_options: bool = False
     misspelt: tuple[str, ...] = ()
     """Keys of `options` that look like SystemdCgroup and are not (F13)."""
 
@@ -75,6 +75,7 @@ class ContainerdConfig:
     """`systemd_cgroup` of the CRI table: with a runc v2 handler the plugin does not load (F12)."""
     sandbox_image: str | None = None
     has_cri_section: bool = False
+    has_runtimes: bool = False
     ignored_cri_tables: tuple[str, ...] = ()
     """CRI tables of another config version, which containerd ignores without a word (F13)."""
     root: str | None = None
@@ -84,18 +85,26 @@ class ContainerdConfig:
     """Line of `version`, `imports`, `disabled_plugins`, `default_runtime_name`, `systemd_cgroup`, where they stand."""
 
 
-def read(text: bytes | None) -> ContainerdConfig:
+def read(text: bytes | None, tables: int | None = None, *, old_tables: bool = True) -> ContainerdConfig:
     """Return what a config.toml says; a missing or empty file says nothing.
+
+    Args:
+        text: the file.
+        tables: the version whose CRI table counts, where the file's own `version` does not decide.
+        old_tables: whether `default_runtime` and `untrusted_workload_runtime` make handlers: not from 2.0 on.
 
     Raises:
         ConfigSyntaxError: not TOML, a version that is not 1 to 4, or a value of a wrong type.
     """
     document = parse(decode(text or b""))
     version = _version(document)
-    cri = _CRI_PLUGIN[version]
+    cri = CRI_PLUGIN[tables or version]
     containerd = (*cri, "containerd")
     default = _string(document, (*containerd, "default_runtime_name"))
-    handlers = {handler.name: handler for handler in _handlers(document, containerd)}
+    handlers = {
+        handler.name: handler
+        for handler in _handlers(document, containerd, _OLD_TABLES if old_tables else {})
+    }
     if "default" in handlers and handlers["default"].path == (*containerd, "default_runtime"):
         default = "default"
     places = {
@@ -113,11 +122,12 @@ def read(text: bytes | None) -> ContainerdConfig:
         imports=_strings(document, ("imports",)),
         disabled_plugins=_strings(document, ("disabled_plugins",)),
         legacy_systemd_cgroup=_boolean(document, (*cri, "systemd_cgroup")),
-        sandbox_image=_string(document, _SANDBOX_IMAGE[version]),
+        sandbox_image=_string(document, _SANDBOX_IMAGE[tables or version]),
         has_cri_section=document.value(cri) is not None,
+        has_runtimes=document.value((*containerd, "runtimes")) is not None,
         ignored_cri_tables=tuple(
             dotted(path)
-            for path in sorted(set(_CRI_PLUGIN.values()) - {cri})
+            for path in sorted(set(CRI_PLUGIN.values()) - {cri})
             if document.value(path) is not None
         ),
         root=_string(document, ("root",)),
@@ -159,6 +169,7 @@ def set_driver(
     driver: Driver,
     handlers: Collection[str] | None = None,
     *,
+    tables: int | None = None,
     new_version: int = 2,
 ) -> Edited:
     """Set `SystemdCgroup` of the handlers, making their tables as needed; nothing else changes.
@@ -167,6 +178,7 @@ def set_driver(
         text: the file; None or empty to make one.
         driver: what to set.
         handlers: names; None for `settable_handlers`. A name without a table is made a runc v2 handler.
+        tables: the version whose CRI table counts, where the file's own `version` does not decide.
         new_version: the config version of a file that is made.
 
     Raises:
@@ -176,13 +188,13 @@ def set_driver(
     """
     decoded = decode(text or b"")
     document = parse(decoded)
-    config = read(text)
+    config = read(text, tables)
     wanted: list[tuple[Path, Value]] = []
-    version = config.version
+    version = tables or config.version
     if not document.data:
         version = new_version
         wanted.append((("version",), new_version))
-    table = (*_CRI_PLUGIN[version], "containerd", "runtimes")
+    table = (*CRI_PLUGIN[version], "containerd", "runtimes")
     for name in settable_handlers(config) if handlers is None else handlers:
         handler = config.handlers.get(name)
         if handler is None:
@@ -209,19 +221,19 @@ def _version(document: Document) -> int:
     version = document.value(("version",))
     if version is None:
         return 1
-    if isinstance(version, bool) or not isinstance(version, int) or version not in _CRI_PLUGIN:
+    if isinstance(version, bool) or not isinstance(version, int) or version not in CRI_PLUGIN:
         message = f"version must be a number from 1 to {NEWEST_VERSION}, this is {version!r}"
         raise UnsupportedShapeError(message, line=document.line(("version",)))
     return version
 
 
-def _handlers(document: Document, containerd: Path) -> Iterator[HandlerConfig]:
+def _handlers(document: Document, containerd: Path, old_tables: Mapping[str, str]) -> Iterator[HandlerConfig]:
     runtimes = document.value((*containerd, "runtimes"))
     if runtimes is not None and not isinstance(runtimes, dict):
         raise _wrong_type(document, (*containerd, "runtimes"), "a table")
     for name in runtimes or {}:
         yield _handler(document, name, (*containerd, "runtimes", name))
-    for table, name in _OLD_TABLES.items():
+    for table, name in old_tables.items():
         if _string(document, (*containerd, table, "runtime_type")):
             yield _handler(document, name, (*containerd, table))
 
@@ -247,6 +259,7 @@ def _handler(document: Document, name: str, path: Path) -> HandlerConfig:
         runtime_type=_string(document, (*path, "runtime_type")),
         systemd_cgroup=_boolean(document, (*path, "options", "SystemdCgroup")),
         binary_name=_string(document, (*path, "options", "BinaryName")),
+        has_options=bool(names),
         misspelt=tuple(look_alikes),
     )
 

@@ -15,6 +15,7 @@ from migrator.facts.kubelet import KubeletLook, decided, gather_kubelet
 from migrator.facts.kubelet_state import enforced_paths
 from migrator.facts.look import Look
 from migrator.facts.manager import gather_manager
+from migrator.facts.managers import gather_agents, with_managers
 from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, Runtime, Source
 from migrator.facts.node import gather_node
 from migrator.facts.oci import gather_oci
@@ -41,7 +42,7 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
         units = stack.enter_context(Units(reader)) if reader.live else None
         progress("the node")
         gpus, linked = gather_gpus(look)
-        node = replace(gather_node(look), gpus=gpus, gpu_links=linked)
+        node = replace(gather_node(look), gpus=gpus, gpu_links=linked, agents=gather_agents(look, units))
         progress("the kubelet")
         kubelet_look = gather_kubelet(look, units)
         progress("the container runtime")
@@ -64,6 +65,7 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
     if ask is not None and is_asked(kubelet, node, ask):
         progress("the API server")
         cluster = gather_cluster(look, kubelet, node, ask)
+    with_managers(look)
     return Facts(
         version=FACTS_VERSION,
         node=node,

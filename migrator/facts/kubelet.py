@@ -18,6 +18,7 @@ from migrator.errors import HostError
 from migrator.facts.kubelet_state import gather_checkpoints, places_of
 from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Source, Unit
+from migrator.facts.node import package_version
 from migrator.facts.units import (
     executable,
     find_process,
@@ -328,15 +329,12 @@ def version_of(look: Look, words: Sequence[Word], main_pid: int) -> str | None:
             look.unknown("kubelet.version", error)
             return None
         match = re.search(r"v(\d+\.\d+\.\d+\S*)", said.stdout)
+        found = match[1] if match else None
     else:
-        packages = look.reader.text("/var/lib/dpkg/status") or ""
-        match = re.search(
-            r"^Package: kubelet\n(?:\S.*\n| .*\n)*?Version: (\d+\.\d+\.\d+)", packages, re.MULTILINE
-        )
-    if match is None:
+        found = package_version(look, "kubelet")
+    if found is None:
         look.unknown("kubelet.version", "nothing tells the kubelet's version")
-        return None
-    return match[1]
+    return found
 
 
 def _format(look: Look, path: str) -> str:

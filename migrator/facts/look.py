@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from migrator.configs.managed import managed_by
 from migrator.configs.secrets import mask_shapes
 from migrator.errors import CgmigrateError, HostError
 from migrator.facts.model import File, Unknown
@@ -41,6 +42,7 @@ class Look:
         except ValueError:  # a configuration named it, with a NUL or what is no character
             self.unknown(ascii(path), "no file can have this name")
             return None
+        manager, line = managed_by(data or b"")
         self.files[path] = File(
             path=path,
             real_path=state.path,
@@ -52,6 +54,8 @@ class Look:
             gid=state.gid,
             links=_links(self.reader, state.path) if data is not None else 1,
             exposed_by=_exposed_by(self.reader, path, state.path),
+            managed_by=manager,
+            managed_line=line,
         )
         return data
 

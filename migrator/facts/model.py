@@ -70,6 +70,10 @@ class File:
     """Names that its bytes have (hard links)."""
     exposed_by: str = ""
     """What lets everybody change it: the path of itself or of a directory above it; empty for nothing."""
+    managed_by: str = ""
+    """Who writes it, as its own header or the agent's list of files says: `Ansible`, `Puppet`, `Chef`, …; else empty."""
+    managed_line: int = 0
+    """Line of that header; 0 where the agent's own list tells it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +139,13 @@ class Node:
     cpus: int = 0
     page_size: int = 4096
     distribution: str = "unknown"
-    """`kubeadm`, `k3s`, `rke2`, `microk8s`, `k0s`, `talos`, `kubespray`, `standalone` (a kubelet without any), `unknown`."""
+    """`kubeadm`, `k3s`, `rke2`, `microk8s`, `k0s`, `talos`, `kubespray`, …, `standalone` (a kubelet without any), `unknown`."""
     distribution_evidence: str = ""
     """The path that told it."""
+    distribution_files: tuple[str, ...] = ()
+    """The distribution's own files that decide the driver, those that are there."""
+    agents: tuple[str, ...] = ()
+    """Agents of a configuration management that run, or start at boot, e.g. `puppet.service`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

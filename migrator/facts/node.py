@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from migrator.errors import HostError
 from migrator.facts.look import Look
@@ -30,29 +32,88 @@ _V1_CONTROLLERS = frozenset(
     )
 )
 
-# First match wins: a product that brings its own kubelet before kubeadm, whose files some of them leave as well (F19).
-_DISTRIBUTIONS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
-    ("k3s", (("k3s.service",), ("k3s-agent.service",), ("/var/lib/rancher/k3s/agent",))),
-    ("rke2", (("rke2-server.service",), ("rke2-agent.service",), ("/var/lib/rancher/rke2/agent",))),
-    ("microk8s", (("/var/snap/microk8s/current",),)),
-    ("k0s", (("k0sworker.service",), ("k0scontroller.service",), ("/var/lib/k0s",))),
-    ("kubespray", (("/etc/kubernetes/kubelet.env", "/etc/kubernetes/kubelet-config.yaml"),)),
-    (
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How one distribution is told, and which of its files or settings decide the driver there (failure-modes 2.4)."""
+
+    name: str
+    marks: tuple[tuple[str, ...], ...]
+    """Alternatives, of each all must be there: absolute paths, or names below systemd's unit directories."""
+    decides: tuple[str, ...] = ()
+    """Its own files that decide the driver, or would if they were there; `*` in the last component."""
+
+
+# First match wins: a product that brings its own kubelet or writes a kubelet's files at each boot before kubeadm,
+# whose files some of them leave as well (F19).
+DISTRIBUTIONS: tuple[Distribution, ...] = (
+    Distribution(
+        "rke2",
+        (("rke2-server.service",), ("rke2-agent.service",), ("/var/lib/rancher/rke2/agent",)),
+        (
+            "/var/lib/rancher/rke2/agent/etc/containerd/config-v3.toml.tmpl",
+            "/var/lib/rancher/rke2/agent/etc/containerd/config.toml.tmpl",
+            "/etc/rancher/rke2/config.yaml",
+        ),
+    ),
+    Distribution(
+        "k3s",
+        (("k3s.service",), ("k3s-agent.service",), ("/var/lib/rancher/k3s/agent",)),
+        (
+            "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl",
+            "/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl",
+            "/etc/rancher/k3s/config.yaml",
+        ),
+    ),
+    Distribution(
+        "microk8s",
+        (("/var/snap/microk8s/current",),),
+        (
+            "/var/snap/microk8s/current/args/kubelet",
+            "/var/snap/microk8s/current/args/containerd-template.toml",
+        ),
+    ),
+    Distribution("k8s-snap", (("/var/snap/k8s/common",),), ("/var/snap/k8s/common/args/kubelet",)),
+    Distribution(
+        "k0s",
+        (("k0sworker.service",), ("k0scontroller.service",), ("/var/lib/k0s",)),
+        ("/etc/k0s/k0s.yaml", "/etc/k0s/containerd.d/*.toml", "/etc/k0s/containerd.toml"),
+    ),
+    Distribution(
+        "openshift", (("machine-config-daemon-firstboot.service",), ("/etc/machine-config-daemon",))
+    ),
+    Distribution(
+        "kops",
+        (("kops-configuration.service",), ("/opt/kops/conf/kube_env.yaml",)),
+        ("/opt/kops/conf/kube_env.yaml",),
+    ),
+    Distribution(
+        "eks-nodeadm",
+        (("nodeadm-config.service",), ("nodeadm-run.service",)),
+        ("/etc/eks/nodeadm.d/*.yaml",),
+    ),
+    Distribution("eks", (("/etc/eks/bootstrap.sh",),), ("/etc/kubernetes/kubelet/kubelet-config.json",)),
+    Distribution("minikube", (("/var/lib/minikube/certs",),)),
+    Distribution("kind", (("/kind/kubeadm.conf",), ("/kind/version",)), ("/kind/kubeadm.conf",)),
+    Distribution("kubespray", (("/etc/kubernetes/kubelet.env", "/etc/kubernetes/kubelet-config.yaml"),)),
+    Distribution(
         "kubeadm",
         (
             ("/var/lib/kubelet/kubeadm-flags.env",),
             ("kubelet.service.d/10-kubeadm.conf", "/etc/kubernetes/kubelet.conf"),
         ),
     ),
-    ("standalone", (("kubelet.service",),)),
+    Distribution("standalone", (("kubelet.service",),)),
 )
+BY_SYSTEM = ("talos", "bottlerocket")
+"""Systems that are one distribution's, by the ID of os-release(5)."""
 
 
 def gather_node(look: Look) -> Node:
     """Return what the machine is; what an image cannot tell is noted as unknown."""
     reader = look.reader
     hierarchies, extra = _hierarchies(look)
-    distribution, evidence = detect_distribution(look)
+    distribution, evidence, decides = detect_distribution(look)
     system = os.uname() if reader.live else None
     kernel = system.release if system else _line(look, "/proc/sys/kernel/osrelease")
     if not kernel:
@@ -78,6 +139,7 @@ def gather_node(look: Look) -> Node:
         page_size=os.sysconf("SC_PAGE_SIZE") if reader.live else 4096,
         distribution=distribution,
         distribution_evidence=evidence,
+        distribution_files=decides,
     )
 
 
@@ -130,17 +192,44 @@ def cgroup_mode(hierarchies: Iterable[Hierarchy]) -> str:
     return {(1,): "legacy", (1, 2): "hybrid", (2,): "unified"}.get(tuple(sorted(versions)), "unknown")
 
 
-def detect_distribution(look: Look) -> tuple[str, str]:
-    """Return the distribution that owns this node's kubelet, and the path that told it."""
-    release = look.reader.text("/etc/os-release") or ""
-    if re.search(r"^ID=[\"']?talos\b", release, re.MULTILINE):
-        return "talos", "/etc/os-release"
-    for name, alternatives in _DISTRIBUTIONS:
-        for needed in alternatives:
+def detect_distribution(look: Look) -> tuple[str, str, tuple[str, ...]]:
+    """Return the distribution that owns this node's kubelet, the path that told it, and its files that decide the driver.
+
+    Of those only what is there.
+    """
+    release = look.reader.text("/etc/os-release") or look.reader.text("/usr/lib/os-release") or ""
+    for name in BY_SYSTEM:
+        if re.search(rf"^ID=[\"']?{name}\b", release, re.MULTILINE):
+            return name, "/etc/os-release", ()
+    for each in DISTRIBUTIONS:
+        for needed in each.marks:
             found = [_find(look, path) for path in needed]
             if all(found):
-                return name, found[0]
-    return "unknown", ""
+                return each.name, found[0], tuple(_existing(look, each.decides))
+    return "unknown", "", ()
+
+
+def _existing(look: Look, patterns: Iterable[str]) -> Iterator[str]:
+    for pattern in patterns:
+        directory, _, name = pattern.rpartition("/")
+        if "*" in name:
+            yield from (f"{directory}/{each}" for each in fnmatch.filter(look.reader.names(directory), name))
+        elif look.reader.exists(pattern):
+            yield pattern
+
+
+def package_version(look: Look, *names: str) -> str | None:
+    """Return the version of the first of these Debian packages that is installed, without epoch and revision."""
+    text = look.reader.text("/var/lib/dpkg/status") or ""
+    for name in names:
+        found = re.search(
+            rf"^Package: {re.escape(name)}\n(?:\S.*\n| .*\n)*?Version: (?:\d+:)?(\d+\.\d+\.\d+)",
+            text,
+            re.MULTILINE,
+        )
+        if found:
+            return found[1]
+    return None
 
 
 def _find(look: Look, path: str) -> str:

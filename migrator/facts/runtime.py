@@ -17,6 +17,7 @@ from migrator.docker import Docker
 from migrator.errors import CgmigrateError
 from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Node, Runtime, Source, Unit
+from migrator.facts.node import package_version
 from migrator.facts.runtime_config import containerd_configured, crio_configured, docker_configured
 from migrator.facts.units import gather_unit
 from migrator.host import Reader
@@ -31,6 +32,13 @@ _UNITS = {
     "containerd": ("containerd.service",),
     "crio": ("crio.service",),
 }
+_PACKAGES = {
+    "docker": ("docker-ce", "docker.io"),
+    "containerd": ("containerd.io", "containerd"),
+    "crio": ("cri-o",),
+}
+"""Debian packages that tell a runtime's version on an image, where nothing runs that could be asked."""
+
 _NAMED = {"containerd": "containerd", "cri-o": "crio", "docker": "docker"}
 """Runtimes by the name that they give themselves in CRI Version."""
 
@@ -64,7 +72,13 @@ def gather_runtime(look: Look, units: Units | None, node: Node, kubelet: Kubelet
     service = known[-1]
     if service not in found:
         look.unknown("runtime.units", f"there is no {service.name}")
-    runtime = Runtime(kind=kind, shim=shim, units=found, socket=DOCKER if kind == "docker" else socket)
+    runtime = Runtime(
+        kind=kind,
+        shim=shim,
+        units=found,
+        socket=DOCKER if kind == "docker" else socket,
+        version=None if look.reader.live else package_version(look, *_PACKAGES[kind]),
+    )
     match kind:
         case "docker":
             return _docker(look, node, docker_configured(look, runtime, service, node), service, socket)

@@ -5,18 +5,28 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from migrator.cgroups import Driver as CgroupDriver
 from migrator.configs import containerd, crio, docker
+from migrator.configs.containerd_merge import (
+    ConfigFile,
+    ConfigFileError,
+    Daemon,
+    Effective,
+    daemon_version,
+    effective,
+    possible,
+)
 from migrator.configs.flags import CRIO_DRIVER, DOCKER_DRIVER, Word
 from migrator.configs.text import ConfigSyntaxError
 from migrator.facts.kubelet import decided
 from migrator.facts.look import Look
-from migrator.facts.model import Handler, Node, Runtime, Source, Unit
+from migrator.facts.model import Driver, Handler, Node, Runtime, Source, Unit
 from migrator.facts.units import flag_sources, flag_switch, flag_value, read_command
+from migrator.host import Reader
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 CONTAINERD_TOML = "/etc/containerd/config.toml"
@@ -72,30 +82,44 @@ def docker_default(node: Node) -> str | None:
 
 
 def containerd_configured(look: Look, runtime: Runtime, service: Unit) -> Runtime:
-    """Return containerd with what its file and that file's imports say; the driver is the default handler's.
+    """Return containerd with what its file and all that it imports say; the driver is the one that it would tell.
 
-    With containerd 1.x an import that has a CRI table replaces the main file's, all of it (F14).
+    That is its default handler's; 2.x passes over a default handler that is no runc (`containerd_merge`, F09, F14).
     """
     words = read_command(look, service)
     path = _config_flag(words) or CONTAINERD_TOML
-    main = _parsed(look, "config-file", path, containerd.read)
-    imports = _imported(look, main)
-    layers = [main, *(_parsed(look, "config-drop-in", each, containerd.read) for each in imports)]
+    daemon = daemon_version(runtime.version)
+    layers, files = _imported(look, path, daemon)
+    runtime = replace(runtime, config_file=path, imports=tuple(layer.path for layer in layers[1:]))
     configs = [layer.config for layer in layers if layer.config]
-    names = [config.default_runtime_name for config in configs if config.default_runtime_name]
-    default = names[-1] if names else containerd.DEFAULT_HANDLER
-    replaces = (runtime.version or "").startswith(("1.", "v1."))
-    top = main.config or containerd.ContainerdConfig()
+    runtime = replace(
+        runtime,
+        config_version=configs[0].version if layers[0].config and files[0].text is not None else 0,
+        disabled_plugins=tuple(sorted({name for config in configs for name in config.disabled_plugins})),
+    )
+    if len(configs) < len(layers):
+        return replace(runtime, driver=decided(_broken(layers)))
+    try:
+        merged = [effective(files, one) for one in ([daemon] if daemon else possible(files))]
+    except ConfigFileError as error:
+        look.unknown(error.path, error.error.message, error.error.line)
+        return replace(runtime, driver=decided((Source(kind="config-file", value=None, path=error.path),)))
+    first = merged[0]
+    drivers = {_driver_of(one) for one in merged}
+    if len(drivers) > 1:
+        look.unknown(
+            "runtime.driver",
+            "containerd 1.x and 2.x read these files differently, and its version is not known",
+        )
     return replace(
         runtime,
-        config_file=path,
-        config_version=top.version if look.files.get(path) and look.files[path].present else 0,
-        driver=decided(_containerd_chain(layers, default, replaces=replaces)),
-        handlers=_handlers(layers, default, replaces=replaces),
-        imports=tuple(imports),
-        disabled_plugins=tuple(sorted({name for config in configs for name in config.disabled_plugins})),
-        legacy_systemd_cgroup=any(config.legacy_systemd_cgroup for config in configs),
-        ignored_cri_tables=tuple(sorted({name for config in configs for name in config.ignored_cri_tables})),
+        config_version=first.version if files[0].text is not None else 0,
+        driver=decided(_containerd_chain(layers, first)) if len(drivers) == 1 else Driver(value=None),
+        handlers=_handlers(first if daemon else merged[-1]),
+        legacy_systemd_cgroup=first.legacy_systemd_cgroup,
+        ignored_cri_tables=tuple(
+            sorted({name for each in first.configs for name in each.ignored_cri_tables})
+        ),
     )
 
 
@@ -131,72 +155,89 @@ def crio_configured(look: Look, runtime: Runtime, service: Unit) -> Runtime:
     )
 
 
+def _broken(layers: Iterable[Parsed[containerd.ContainerdConfig]]) -> Iterator[Source]:
+    for layer in layers:
+        if layer.config is None:
+            yield Source(kind=layer.kind, value=None, path=layer.path, line=layer.line)
+
+
+def _deciding(merged: Effective) -> str:
+    """Return the name of the handler whose driver counts for the kubelet."""
+    return merged.told.handler.name if merged.merges and merged.told else merged.default
+
+
+def _driver_of(merged: Effective) -> CgroupDriver:
+    named = next((each for each in merged.handlers if each.handler.name == _deciding(merged)), None)
+    return (named.handler.driver if named else None) or CgroupDriver.CGROUPFS
+
+
 def _containerd_chain(
-    layers: Iterable[Parsed[containerd.ContainerdConfig]], default: str, *, replaces: bool
-) -> list[Source]:
-    chain = [Source(kind="default", value=CgroupDriver.CGROUPFS.value)]
-    for layer in layers:
-        if layer.config is None:
-            chain.clear()
-            chain.append(Source(kind=layer.kind, value=None, path=layer.path, line=layer.line))
-            continue
-        handler = layer.config.handlers.get(default)
+    layers: Iterable[Parsed[containerd.ContainerdConfig]], merged: Effective
+) -> Iterator[Source]:
+    yield Source(kind="default", value=CgroupDriver.CGROUPFS.value)
+    for layer, config in zip(layers, merged.configs, strict=True):
+        handler = config.handlers.get(_deciding(merged))
         driver = handler.driver if handler else None
-        wiped = replaces and layer.kind == "config-drop-in" and layer.config.has_cri_section
-        if driver is None and wiped:
+        if driver is None and layer.kind == "config-drop-in" and config.has_cri_section and not merged.merges:
             driver = CgroupDriver.CGROUPFS
-        chain.append(
-            Source(
-                kind=layer.kind,
-                value=driver.value if driver else None,
-                path=layer.path,
-                line=handler.line if handler else 0,
-            )
+        line = handler.line if handler else 0
+        yield Source(kind=layer.kind, value=driver.value if driver else None, path=layer.path, line=line)
+
+
+def _handlers(merged: Effective) -> tuple[Handler, ...]:
+    return tuple(
+        Handler(
+            name=owned.handler.name,
+            runtime_type=owned.handler.runtime_type or "",
+            systemd_cgroup=owned.handler.systemd_cgroup,
+            binary_name=owned.handler.binary_name or "",
+            is_default=owned.handler.name == merged.default,
+            path=owned.file,
+            line=owned.handler.line,
+            misspelt=owned.handler.misspelt,
         )
-    return chain
+        for owned in merged.handlers
+    )
 
 
-def _handlers(
-    layers: Iterable[Parsed[containerd.ContainerdConfig]], default: str, *, replaces: bool
-) -> tuple[Handler, ...]:
-    """Return every handler, later files winning; `runc` is there even if no file names it."""
-    found: dict[str, Handler] = {}
-    layers = tuple(layers)
-    for layer in layers:
-        if layer.config is None:
+def _imported(
+    look: Look, path: str, daemon: Daemon | None
+) -> tuple[list[Parsed[containerd.ContainerdConfig]], list[ConfigFile]]:
+    """Return the configuration file and all that it imports, in the order in which containerd loads them."""
+    layers: list[Parsed[containerd.ContainerdConfig]] = []
+    files: list[ConfigFile] = []
+    pending = [path]
+    while pending:
+        current = pending.pop(0)
+        if any(current == file.path for file in files):
             continue
-        if replaces and layer.kind == "config-drop-in" and layer.config.has_cri_section:
-            found.clear()
-        for name, handler in layer.config.handlers.items():
-            before = found.get(name, Handler(name=name, runtime_type=""))
-            said = handler.systemd_cgroup is not None
-            found[name] = replace(
-                before,
-                runtime_type=handler.runtime_type or before.runtime_type,
-                systemd_cgroup=handler.systemd_cgroup if said else before.systemd_cgroup,
-                binary_name=handler.binary_name or before.binary_name,
-                path=layer.path if said or not before.path else before.path,
-                line=handler.line if said or not before.path else before.line,
-                misspelt=tuple(sorted({*before.misspelt, *handler.misspelt})),
-            )
-    if all(layer.config for layer in layers):
-        implicit = Handler(name=containerd.DEFAULT_HANDLER, runtime_type=containerd.DEFAULT_TYPE)
-        found.setdefault(containerd.DEFAULT_HANDLER, implicit)
-    return tuple(replace(found[name], is_default=name == default) for name in sorted(found))
+        layer = _parsed(look, "config-drop-in" if layers else "config-file", current, containerd.read)
+        layers.append(layer)
+        files.append(ConfigFile(current, look.read(current)))
+        for pattern in layer.config.imports if layer.config else ():
+            pending += _matching(look.reader, current, pattern, daemon)
+    return layers, files
 
 
-def _imported(look: Look, main: Parsed[containerd.ContainerdConfig]) -> list[str]:
-    """Return the files that `imports` name and that exist: relative to the importing file, globs in order of name."""
-    found: list[str] = []
-    for pattern in main.config.imports if main.config else ():
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(main.path), pattern))
-        directory, name = posixpath.split(path)
-        if any(character in name for character in "*?["):
-            matching = [f"{directory}/{each}" for each in fnmatch.filter(look.reader.names(directory), name)]
+def _matching(reader: Reader, importing: str, pattern: str, daemon: Daemon | None) -> list[str]:
+    """Return the files that an import names: relative to the importing file, several by name.
+
+    Up to 1.6 a relative pattern with `*` is relative to the daemon's working directory, which is / under systemd.
+    """
+    if "*" not in pattern:
+        return [posixpath.normpath(posixpath.join(posixpath.dirname(importing), pattern))]
+    start = "/" if daemon and daemon < (1, 7) else posixpath.dirname(importing)
+    found = [""]
+    for part in posixpath.normpath(posixpath.join(start, pattern)).strip("/").split("/"):
+        if any(character in part for character in "*?["):
+            found = [
+                f"{above}/{name}"
+                for above in found
+                for name in fnmatch.filter(reader.names(above or "/"), part)
+            ]
         else:
-            matching = [path]
-        found += (each for each in matching if each not in found)
-    return found
+            found = [f"{above}/{part}" for above in found]
+    return [each for each in found if reader.exists(each)]
 
 
 def _parsed(look: Look, kind: str, path: str, read: Callable[[bytes | None], T]) -> Parsed[T]:

@@ -501,6 +501,7 @@ def _objects() -> tuple[bytes, ...]:
 _PLACES = frozenset(
     f"{path.name}/{name}".encode()
     for path in NODES.iterdir()
+    if (path / "facts.json").exists()  # the others are laid over one of these
     for name in (
         "etc/containerd/config.toml",
         "etc/default/kubelet",

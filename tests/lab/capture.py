@@ -33,7 +33,7 @@ find /sys/fs/cgroup/memory/kubepods /sys/fs/cgroup/systemd/kubepods -name cgroup
 
 
 def capture(flavour: str, name: str) -> None:
-    """Write `tests/nodes/NAME` anew from a node that is made for it."""
+    """Write `tests/nodes/NAME` anew from a node that is made for it; its `node.toml` is written by hand."""
     target = NODES / name
     with Node.create(flavour, "sample-" + flavour) as node:
         node.boot()
@@ -41,8 +41,8 @@ def capture(flavour: str, name: str) -> None:
         path = "PYTHONPATH=/opt/cgmigrate:/opt/cgmigrate/lib"
         facts = node.run(["env", path, "python3", "-P", "-c", FACTS]).stdout
         listing = sorted(set(node.run(FILES, check=False).stdout.split()))
-        shutil.rmtree(target, ignore_errors=True)
         root = target / "root"
+        shutil.rmtree(root, ignore_errors=True)
         for each in listing:
             # cat, not tar: files of /proc and cgroupfs say that their size is 0
             text = node.run(["cat", each], check=False).stdout

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.checks import CHECKS, run_checks
+from migrator.checks.distribution import WHERE_TO_CHANGE, WRITES_AGAIN
 from migrator.checks.recommend import RULES, Verdict, recommend
 from migrator.facts.model import Container, Driver, Facts, Handler, Pod
 from migrator.findings import Finding, Severity
@@ -50,6 +51,9 @@ EDITED = replace(unit("kubelet.service"), need_daemon_reload=True)
 STATIC = pod(uid=STATIC_UID, static=True)
 V1: dict[str, object] = {"cgroup_mode": "hybrid"}
 CRIO: dict[str, object] = {"kind": "crio", "config_file": "/etc/crio/crio.conf", "handlers": ()}
+
+ANSIBLES = replace(config(KUBELET_CONFIG), managed_by="Ansible", managed_line=1)
+PUPPETS = replace(config(CONTAINERD_CONFIG), managed_by="Puppet")
 
 
 def stored(parent: str) -> tuple[object, ...]:
@@ -111,9 +115,43 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
     ),
     *(
         (f"{name} owns the driver", but(node={"distribution": name}), {("managed-distribution", B, "F19")})
-        for name in ("k3s", "rke2", "microk8s", "k0s", "talos")
+        for name in WHERE_TO_CHANGE
     ),
-    ("kubespray", but(node={"distribution": "kubespray"}), {("managed-distribution", W, "F19")}),
+    *(
+        (f"{name} writes again", but(node={"distribution": name}), {("managed-distribution", W, "F19")})
+        for name in WRITES_AGAIN
+    ),
+    ("kubespray, already moved", but(switched(), node={"distribution": "kubespray"}), set()),
+    (
+        "kops, already moved",
+        but(switched(), node={"distribution": "kops"}),
+        {("managed-distribution", I, "F19")},
+    ),
+    (
+        "k3s, whose kubelet is no service",
+        but(node={"distribution": "k3s"}, kubelet={"present": False}),
+        {("managed-distribution", B, "F19")},
+    ),
+    ("Ansible's file", but(files=(ANSIBLES,)), {("managed-files", W, "F19")}),
+    ("Ansible's file, already moved", but(switched(), files=(ANSIBLES,)), set()),
+    ("Ansible's file that decides nothing", but(files=(replace(ANSIBLES, path="/etc/hosts"),)), set()),
+    ("Puppet's file and no agent", but(files=(PUPPETS,)), {("managed-files", W, "F19")}),
+    (
+        "Puppet's file and Chef's agent",
+        but(files=(PUPPETS,), node={"agents": ("chef-client.timer",)}),
+        {("managed-files", W, "F19")},
+    ),
+    (
+        "Puppet's file and its agent",
+        but(files=(PUPPETS,), node={"agents": ("puppet.service",)}),
+        {("managed-files", B, "F19")},
+    ),
+    ("Puppet's agent and no file of it", but(node={"agents": ("puppet.service",)}), set()),
+    (
+        "two tools",
+        but(files=(PUPPETS, ANSIBLES), node={"agents": ("puppet.service",)}),
+        {("managed-files", B, "F19"), ("managed-files", W, "F19")},
+    ),
     ("cgroup v1", but(node=V1), {("cgroup-v1-maintenance", I, "F61")}),
     (
         "cgroup v1 and a kubelet that refuses it",
@@ -947,3 +985,20 @@ def test_whatever_the_facts_there_is_a_verdict_with_a_reason(  # noqa: PLR0917 (
     assert recommendation.reasons[0] in {
         rule.reason for rule in RULES if rule.verdict is recommendation.verdict
     }
+
+
+def test_who_stops_puppet_knows_which_file_it_is_about() -> None:
+    finding = _only(but(files=(PUPPETS,), node={"agents": ("puppet.service",)}), "managed-files")
+
+    assert (CONTAINERD_CONFIG, "Said by /etc/containerd/config.toml.") == (
+        finding.subject,
+        finding.detail[:36],
+    )
+    assert finding.remediation.startswith("systemctl disable --now puppet.service; ")
+
+
+def test_a_refused_distribution_names_its_own_files_that_decide() -> None:
+    files = ("/etc/rancher/k3s/config.yaml",)
+    finding = _only(but(node={"distribution": "k3s", "distribution_files": files}), "managed-distribution")
+
+    assert "What decides on this node: /etc/rancher/k3s/config.yaml." in finding.detail

@@ -18,6 +18,7 @@ from migrator.facts.node import (
     gather_node,
     os_name,
     own_hierarchies,
+    package_version,
     parse_mountinfo,
 )
 from tests.unit.nodes import Link, lay
@@ -135,13 +136,86 @@ def test_the_system_has_the_name_of_os_release(text: str, name: str) -> None:
             "kubespray",
             "/etc/kubernetes/kubelet.env",
         ),
+        ({"/usr/lib/os-release": 'ID="bottlerocket"\n'}, "bottlerocket", "/etc/os-release"),
+        ({"/etc/os-release": "ID=talosish\n"}, "unknown", ""),
+        ({"/etc/os-release": "ID=debian\nID_LIKE=talos\n"}, "unknown", ""),
+        # an EKS image that still has the old script runs the new program at each boot
+        (
+            {"/etc/eks/bootstrap.sh": "", "/etc/systemd/system/nodeadm-run.service": ""},
+            "eks-nodeadm",
+            "/etc/systemd/system/nodeadm-run.service",
+        ),
+        ({"/etc/eks/bootstrap.sh": ""}, "eks", "/etc/eks/bootstrap.sh"),
+        # minikube and kind use kubeadm
+        (
+            {"/var/lib/minikube/certs": None, "/var/lib/kubelet/kubeadm-flags.env": ""},
+            "minikube",
+            "/var/lib/minikube/certs",
+        ),
+        ({"/kind/version": "", "/var/lib/kubelet/kubeadm-flags.env": ""}, "kind", "/kind/version"),
         ({}, "unknown", ""),
     ],
 )
 def test_the_distribution_is_told_by_its_files(
     tmp_path: Path, files: dict[str, str | Link | None], distribution: str, evidence: str
 ) -> None:
-    assert (distribution, evidence) == detect_distribution(Look(lay(tmp_path, files)))
+    assert (distribution, evidence) == detect_distribution(Look(lay(tmp_path, files)))[:2]
+
+
+@pytest.mark.parametrize(
+    ("files", "decides"),
+    [
+        ({"/var/lib/k0s": None}, ()),
+        (
+            {
+                "/var/lib/k0s": None,
+                "/etc/k0s/containerd.d/b.toml": "",
+                "/etc/k0s/containerd.d/a.toml": "",
+                "/etc/k0s/containerd.d/a.toml.bak": "",
+                "/etc/k0s/k0s.yaml": "",
+            },
+            ("/etc/k0s/k0s.yaml", "/etc/k0s/containerd.d/a.toml", "/etc/k0s/containerd.d/b.toml"),
+        ),
+        (
+            {"/var/lib/rancher/k3s/agent": None, "/etc/rancher/k3s/config.yaml": ""},
+            ("/etc/rancher/k3s/config.yaml",),
+        ),
+    ],
+)
+def test_a_distribution_s_own_files_that_decide_are_named(
+    tmp_path: Path, files: dict[str, str | Link | None], decides: tuple[str, ...]
+) -> None:
+    assert decides == detect_distribution(Look(lay(tmp_path, files)))[2]
+
+
+STATUS = """Package: kubelet-doc
+Version: 9.9.9
+
+Package: containerd.io
+Status: install ok installed
+Description: a runtime
+ Version: 0.0.0
+Version: 1.6.33-1
+
+Package: docker-ce
+Version: 5:26.1.4-1~debian.12~bookworm
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "version"),
+    [
+        (("containerd.io", "containerd"), "1.6.33"),
+        (("containerd", "containerd.io"), "1.6.33"),
+        (("docker-ce",), "26.1.4"),
+        (("kubelet",), None),
+        ((), None),
+    ],
+)
+def test_an_image_s_packages_tell_versions(
+    tmp_path: Path, names: tuple[str, ...], version: str | None
+) -> None:
+    assert version == package_version(Look(lay(tmp_path, {"/var/lib/dpkg/status": STATUS})), *names)
 
 
 def test_an_image_tells_what_its_files_tell(tmp_path: Path) -> None:

@@ -246,9 +246,8 @@ IMPLICIT = Handler(name="runc", runtime_type="io.containerd.runc.v2", is_default
                     path="/etc/containerd/conf.d/99-nvidia.toml",
                     line=2,
                 ),
-                IMPLICIT,
             ],
-            id="an import replaces the plugin's table in 1.x",
+            id="an import replaces the plugin's table in 1.x, and with it the runc that nobody wrote",
         ),
         pytest.param(
             {
