@@ -6,14 +6,16 @@ Each runs with its own /etc, /run and /var/lib, which are folders of a test; not
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from migrator.cri import Cri
 from migrator.errors import CgmigrateError
@@ -51,7 +53,7 @@ CONTAINERD = {"1.4": "bullseye", "1.6": "bookworm", "1.7": "trixie", "2.x": "sid
 DOCKERD = {"20.10.5": "bullseye", "20.10": "bookworm", "26.1": "trixie", "28.x": "sid"}
 
 
-def in_private_root(root: Path, argv: list[str | Path]) -> list[str]:
+def in_private_root(root: Path, argv: Sequence[object]) -> list[str]:
     """Return the command that runs ARGV with folders of ROOT as its /etc, /run, /var/lib and /opt, in /."""
     for name in PRIVATE:
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ class Containerd:
             [self.binary, "--version"], check=True, capture_output=True, text=True
         ).stdout.split()[2]
 
-    def dump(self, root: Path) -> dict[str, object] | str:
+    def dump(self, root: Path) -> dict[str, Any] | str:
         """Return the effective configuration, or why the daemon refuses what is in ROOT."""
         argv = [self.binary, "--config", "/etc/containerd/config.toml", "config", "dump"]
         done = subprocess.run(in_private_root(root, argv), capture_output=True, text=True, check=False)
@@ -99,7 +101,7 @@ class Containerd:
             "--address",
             "/run/containerd/containerd.sock",
         ]
-        flags = ["--root", "/var/lib/containerd", "--state", "/run/containerd"]
+        flags: list[object] = ["--root", "/var/lib/containerd", "--state", "/run/containerd"]
         log = root / "log"
         environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
         with (
@@ -134,10 +136,10 @@ def _answering(daemon: subprocess.Popen[bytes], socket: Path, log: Path) -> Iter
                     cri.version()
                 except CgmigrateError:
                     # Before the CRI plugin is up, and for ever where it did not load.
-                    if (
-                        time.monotonic() > deadline
-                        or "failed to load plugin io.containerd.grpc.v1.cri" in log.read_text()
-                    ):
+                    failed = re.search(
+                        r"failed to load plugin.*io\.containerd\.grpc\.v1\.cri", log.read_text()
+                    )
+                    if failed or time.monotonic() > deadline:
                         raise
                 else:
                     yield cri

@@ -4,7 +4,7 @@
 import copy
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from migrator.configs.text import ConfigSyntaxError
 from migrator.errors import BlockedError, CgmigrateError
 from migrator.facts.look import Look
 from migrator.facts.model import Runtime
+from migrator.facts.runtime import ask_driver
 from migrator.facts.runtime_config import containerd_configured
 from migrator.facts.units import unit_on_disk
+from migrator.host import Reader
 from tests.unit.nodes import lay
 
 from .daemons import CONTAINERD, SUITES, Containerd
@@ -27,7 +29,7 @@ from .layouts import layout
 UNIT = {"/usr/lib/systemd/system/containerd.service": "[Service]\nExecStart=/usr/bin/containerd\n"}
 CRI_TABLES = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
 LAYOUTS = int(os.environ.get("CGMIGRATE_JUDGED", "100"))
-STARTED = 24
+STARTED = 16
 
 Files = Mapping[str, bytes]
 
@@ -55,9 +57,9 @@ def edited(root: Path, version: str | None, driver: Driver) -> Files:
     return changed
 
 
-def plain(dump: Mapping[str, Any], version: str) -> dict[str, Any]:
+def plain(dump: dict[str, Any], version: str) -> dict[str, Any]:
     """Return a dump without what is only another way to say the same: options that are defaults."""
-    dump = copy.deepcopy(dict(dump))
+    dump = copy.deepcopy(dump)
     dump["imports"] = sorted(dump.get("imports", []))  # of a Go map, in any order
     for handler in handlers(dump).values():
         options = handler.get("options") or {}
@@ -78,9 +80,9 @@ def handlers(dump: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {**old, **table.get("runtimes", {})}
 
 
-def with_driver(dump: Mapping[str, Any], driver: Driver) -> dict[str, Any]:
+def with_driver(dump: dict[str, Any], driver: Driver) -> dict[str, Any]:
     """Return a dump with that driver for every handler of runc type."""
-    dump = copy.deepcopy(dict(dump))
+    dump = copy.deepcopy(dump)
     for name, handler in handlers(dump).items():
         if handler["runtime_type"] in RUNC_TYPES or (name == "runc" and not handler["runtime_type"]):
             handler["options"] = {**(handler.get("options") or {}), "SystemdCgroup": driver is Driver.SYSTEMD}
@@ -133,3 +135,34 @@ def test_the_effective_dump_changes_in_the_intended_keys_only_there_and_back(
     assert not wrong, "\n".join(wrong)
     print(version, said, dict(seen))
     assert seen["judged"] > LAYOUTS
+
+
+@pytest.mark.parametrize("version", CONTAINERD)
+@pytest.mark.usefixtures("judges")
+def test_a_started_containerd_says_the_driver_that_the_audit_predicted(version: str, tmp_path: Path) -> None:
+    containerd = judge(version)
+    said = containerd.version()
+    wrong: list[str] = []
+    seen: Counter[str] = Counter()
+    for seed in range(STARTED):
+        root = tmp_path / str(seed)
+        lay(root, layout(seed))
+        for driver in (None, Driver.SYSTEMD):
+            if driver:
+                lay(root, edited(root, said, driver))
+            predicted = facts(root, said)[0].driver.value
+            try:
+                with containerd.running(root):
+                    socket = root / "run/containerd/containerd.sock"
+                    answer = ask_driver(Reader(), "containerd", str(socket))
+            except (CgmigrateError, ChildProcessError):
+                seen["no CRI on this configuration"] += 1
+                break
+            seen[f"{answer}"] += 1
+            if version == "1.4" and answer is None:
+                continue
+            if answer != predicted or (driver and answer not in (driver, None)):  # None: no handler is runc
+                wrong.append(f"{seed} wanted {driver}, predicted {predicted}, told {answer}")
+    assert not wrong, "\n".join(wrong)
+    print(version, said, dict(seen))
+    assert seen.total() - seen["no CRI on this configuration"] > STARTED

@@ -62,8 +62,7 @@ def test_the_machines_own_apt_sources_become_source_entries(style: str, text: st
     [
         (
             "sources",
-            "Types: deb\nURIs: http://m/\nSuites: bookworm bookworm-updates\nComponents: main\n\n"
-            "Types: deb\nURIs: http://s/\nSuites: bookworm-security\n",
+            "Types: deb\nURIs: http://m/\nSuites: bookworm bookworm-updates\nComponents: main\n\nSuites: bookworm-security\n",
             "Types: deb\nURIs: http://m/\nSuites: sid\nComponents: main\n",
         ),
         (
