@@ -14,6 +14,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ SUITES = {
     for suite in ("bullseye", "bookworm", "trixie", "sid")
 }
 CONTAINERD = {"1.4": "bullseye", "1.6": "bookworm", "1.7": "trixie", "2.x": "sid"}
-DOCKERD = {"20.10.5": "bullseye", "20.10": "bookworm", "26.1": "trixie", "28.x": "sid"}
+DOCKERD = {"20.10": "bookworm", "26.1": "trixie", "28.x": "sid"}
 
 
 def in_private_root(root: Path, argv: Sequence[object]) -> list[str]:
@@ -160,11 +161,23 @@ class Dockerd:
         after the configuration.
         """
         # The proxy is a program of its own, which this cache does not hold and later versions look for.
-        config = ["--config-file", "/etc/docker/daemon.json", "--userland-proxy-path", "/bin/true", *flags]
-        validate = [self.folder / "dockerd", "--validate", *config]
-        done = subprocess.run(in_private_root(root, validate), capture_output=True, text=True, check=False)
-        if "unknown flag: --validate" not in done.stderr:
+        common = ["--userland-proxy-path", "/bin/true", *flags]
+        if _validates(self.folder):
+            argv: list[str | Path] = [
+                self.folder / "dockerd",
+                "--validate",
+                "--config-file",
+                root / "etc/docker/daemon.json",
+                *common,
+            ]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
             return None if done.returncode == 0 else done.stderr[-500:]
-        nobody = ["setpriv", "--reuid", "65534", "--clear-groups", "--", self.folder / "dockerd", *config]
+        nobody = ["setpriv", "--reuid", "65534", "--clear-groups", "--", self.folder / "dockerd", *common]
         done = subprocess.run(in_private_root(root, nobody), capture_output=True, text=True, check=False)
         return None if "needs to be started with root" in done.stderr else done.stderr[-500:]
+
+
+@cache
+def _validates(folder: Path) -> bool:
+    done = subprocess.run([folder / "dockerd", "--help"], capture_output=True, text=True, check=False)
+    return "--validate" in done.stdout

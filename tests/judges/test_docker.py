@@ -16,7 +16,7 @@ from migrator.configs.text import BOM
 
 from .daemons import DOCKERD, SUITES, Dockerd
 
-LAYOUTS = 120
+LAYOUTS = 60
 OPTION = EXEC_OPTION + "="
 SETTINGS: dict[str, object] = {
     "log-driver": "json-file",
