@@ -15,6 +15,7 @@ from migrator.checks import (
     kubeadm,
     leftovers,
     node,
+    references,
     services,
     workloads,
 )
@@ -32,6 +33,7 @@ CHECKS: dict[str, Check] = {
         *files.CHECKS,
         *containerd.CHECKS,
         *leftovers.CHECKS,
+        *references.CHECKS,
         *workloads.CHECKS,
         *cluster.CHECKS,
         *kubeadm.CHECKS,

@@ -12,8 +12,9 @@ from migrator.facts.cgroup import survey
 from migrator.facts.cluster import Ask, gather_cluster, is_asked
 from migrator.facts.kubelet import KubeletLook, decided, gather_kubelet
 from migrator.facts.look import Look
-from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, Runtime, Source
+from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, ReferringFile, Runtime, Source
 from migrator.facts.node import gather_node
+from migrator.facts.references import gather_references
 from migrator.facts.runtime import RuntimeLook, gather_runtime
 from migrator.facts.units import started_at
 from migrator.facts.workloads import gather_workloads
@@ -26,11 +27,18 @@ KUBEPODS_UNITS = ("kubepods*.slice", "*-kubepods*.slice")
 CONTAINER_SCOPES = ("docker-*.scope", "cri-containerd-*.scope", "crio-*.scope")
 
 
-def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask: Ask | None = None) -> Facts:
+def gather(
+    reader: Reader,
+    progress: Callable[[str], None] = lambda _: None,
+    ask: Ask | None = None,
+    *,
+    host_files: bool = True,
+) -> Facts:
     """Look at a node: the machine, kubelet, runtime, cgroup tree, workloads, and what its API server says of it.
 
     `progress` is told each before it begins. The API server is asked only where `ask` says how: in the middle of a run it
-    may be away, and nothing of the node itself may wait for it.
+    may be away, and nothing of the node itself may wait for it. `host_files`: also search those that are neither the kubelet's
+    nor the runtime's for references to the old tree.
     """
     look = Look(reader)
     with ExitStack() as stack:
@@ -47,6 +55,10 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
         cgroups = _with_units(look, units, tree.cgroups)
     progress("pods and containers")
     pods, others = gather_workloads(look, runtime_look.containers, tree.pods, kubelet.cgroup_root)
+    references: tuple[ReferringFile, ...] = ()
+    if host_files:
+        progress("host files that name the old tree")
+        references = gather_references(look, kubelet, runtime_look.runtime)
     cluster = None
     if ask is not None and is_asked(kubelet, node, ask):
         progress("the API server")
@@ -62,6 +74,7 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
         files=tuple(look.files[path] for path in sorted(look.files)),
         unknowns=tuple(look.unknowns),
         cluster=cluster,
+        references=references,
     )
 
 

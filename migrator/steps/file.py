@@ -25,6 +25,7 @@ class WriteFile:
         self.real: str = params.get("real_path", self.path)
         self.before: str = params["before"]["sha256"]
         self.after: str = params["after"]["sha256"]
+        self.restart: list[str] = list(params.get("restart", ()))
 
     def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
         """Compare the digest on disk with the plan's two."""
@@ -75,7 +76,10 @@ class WriteFile:
             saved = _free(hands.host, now.path + SAVED)
             hands.host.write(saved, hands.host.read(now.path), like=now)
             hands.say(f"{self.path} was edited since; that version is kept as {saved}")
-        hands.say(f"restoring {self.path}")
+        readers = (
+            f"; restart {' '.join(self.restart)} by hand, which may have read it" if self.restart else ""
+        )
+        hands.say(f"restoring {self.path}{readers}")
         if old.kind == "absent":
             hands.host.remove(old.path)
             for directory in undo["directories"]:
