@@ -39,6 +39,10 @@ _GROUP_ENDS = re.compile(rb"\||\)[*+?{/.\\\[(|$]")
 _GOES_ON = re.compile(rb"""["'`]?[})]*[/$\w]|["'`][})]*[ \t]*(?:\+|\.\.|%|\.[ \t]*[$"'\w]|/)|["'`]["'({]""")
 _JOIN = re.compile(rb"(?i)(?:join\w*|path)\([^()]*$")
 _NEXT_ARGUMENT = re.compile(rb"""["'`]?[ \t]*,""")
+_CONTEXT = 200
+"""Bytes of a line on either side of a path that tell what it is part of."""
+_MANY_NAMES = 100
+"""Variables of one file whose use is looked for; no file that a person wrote has more."""
 _ASSIGNED = re.compile(rb"""([A-Za-z_]\w*)[ \t]*:?=[ \t]*["']?$""")
 
 
@@ -87,16 +91,20 @@ def translator_of(runtime: str, cgroup_root: str) -> Translator | None:
 def find(data: bytes, translator: Translator) -> list[Found]:
     """Return every reference to the old tree, in the order of the text."""
     found: list[Found] = []
-    line, counted = 1, 0
+    pieces = _Pieces(data)
+    line, begin, end = 1, 0, 0
     for start, token in Translator.tokens(data):
-        line += data.count(b"\n", counted, start)
-        counted = start
-        begin = data.rfind(b"\n", 0, start) + 1
+        if start >= end:
+            line += data.count(b"\n", begin, start)
+            begin = max(end, data.rfind(b"\n", end, start) + 1)
+            end = data.find(b"\n", start) + 1 or len(data) + 1
         if _COMMENT.match(data, begin):
             continue
-        hit = _judged(data, begin, start, token, translator)
-        if hit is not None:
-            found.append(replace(hit, line=line))
+        before = data[max(begin, start - _CONTEXT) : start]
+        after = data[start + len(token) : min(end - 1, start + len(token) + _CONTEXT)]
+        judged = _judged(before, token, after, translator, pieces)
+        if judged is not None:
+            found.append(Found(start, line, token, *judged))
     left = {each.line for each in found if each.reason is not None}
     return [
         replace(each, new=b"", reason=Reason.BESIDE) if each.line in left and each.reason is None else each
@@ -128,23 +136,20 @@ def references(data: bytes, translator: Translator) -> Iterator[Reference]:
         yield Reference(line=each.line, old=old, new=new, reason=str(each.reason or ""))
 
 
-def _judged(data: bytes, begin: int, start: int, token: bytes, translator: Translator) -> Found | None:
-    """Return what stands at `start` of the line that begins at `begin`; None: no reference to the old tree."""
-    end = start + len(token)
-    line_end = data.find(b"\n", end)
-    before, after = data[begin:start], data[end : len(data) if line_end < 0 else line_end]
+def _judged(
+    before: bytes, token: bytes, after: bytes, translator: Translator, pieces: _Pieces
+) -> tuple[bytes, Reason | None] | None:
+    """Return what a text becomes, or why it is left; None: no reference to the old tree."""
     try:
         new = translator.translate_token(token)
     except RuntimeUnknownError:
-        return Found(start, 0, token, b"", Reason.RUNTIME)
+        return b"", Reason.RUNTIME
     if new == token:
         reason = _why_unsure(before, token, after)
-        return Found(start, 0, token, b"", reason) if reason else None
+        return (b"", reason) if reason else None
     if before.endswith(b"|") or _GROUP_ENDS.match(after):
-        return Found(start, 0, token, b"", Reason.PATTERN)
-    if _is_piece(data, before, after):
-        return Found(start, 0, token, b"", Reason.BUILT)
-    return Found(start, 0, token, new)
+        return b"", Reason.PATTERN
+    return (b"", Reason.BUILT) if pieces.is_one(before, after) else (new, None)
 
 
 def _why_unsure(before: bytes, token: bytes, after: bytes) -> Reason | None:
@@ -165,16 +170,32 @@ def _why_unsure(before: bytes, token: bytes, after: bytes) -> Reason | None:
     return Reason.PATTERN if is_pattern or token.endswith(b"kubepods/") else Reason.UNSURE
 
 
-def _is_piece(data: bytes, before: bytes, after: bytes) -> bool:
-    """Tell whether more is put behind a path, here or where the variable is used that it is assigned to."""
-    if _GOES_ON.match(after) or (_JOIN.search(before) and _NEXT_ARGUMENT.match(after)):
-        return True
-    assigned = _ASSIGNED.search(before)
-    if assigned is None:
-        return False
-    name = re.escape(assigned[1])
-    used = rb"(?:\$\{?%s\b\}?|\{%s\}|(?<![\w$.-])%s)[\"'`)]?[ \t]*(?:/|\+|,|%%|\.\.)" % (name, name, name)
-    return re.search(used, data) is not None
+class _Pieces:
+    """Tells which paths of a text are only the beginning of one."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._used: dict[bytes, bool] = {}
+
+    def is_one(self, before: bytes, after: bytes) -> bool:
+        """Tell whether more is put behind a path, here or where the variable is used that it is assigned to."""
+        if _GOES_ON.match(after) or (_JOIN.search(before) and _NEXT_ARGUMENT.match(after)):
+            return True
+        assigned = _ASSIGNED.search(before)
+        return assigned is not None and self._goes_on(assigned[1])
+
+    def _goes_on(self, name: bytes) -> bool:
+        if name not in self._used:
+            if len(self._used) >= _MANY_NAMES:
+                return True
+            word = re.escape(name)
+            used = rb"(?:\$\{?%s\b\}?|\{%s\}|(?<![\w$.-])%s)[\"'`)]?[ \t]*(?:/|\+|,|%%|\.\.)" % (
+                word,
+                word,
+                word,
+            )
+            self._used[name] = re.search(used, self._data) is not None
+        return self._used[name]
 
 
 def _shown(data: bytes) -> Callable[[Found], tuple[str, str]]:

@@ -26,6 +26,9 @@ MAX_TOTAL = 64 * 1024 * 1024
 MAX_DEPTH = 5
 """Directories below a place."""
 
+MAX_REFERENCES = 1000
+"""Times that one file names kubepods; one with more is no configuration."""
+
 _AGENTS = (
     "alloy",
     "amazon-cloudwatch-agent",
@@ -181,8 +184,11 @@ def gather_references(look: Look, kubelet: Kubelet, runtime: Runtime) -> tuple[R
     found = []
     for path in sorted(hits):
         data = search.scratch.read(path)
-        listed = tuple(references(data, translator)) if data is not None and len(data) <= MAX_SIZE else ()
-        if listed:
+        if data is None or len(data) > MAX_SIZE:
+            continue
+        if data.count(KUBEPODS) > MAX_REFERENCES:
+            search.unknown(path, f"names kubepods more than {MAX_REFERENCES} times, not judged")
+        elif listed := tuple(references(data, translator)):
             readers = _readers(look, path, hits[path], search.units) - own
             found.append(
                 ReferringFile(

@@ -207,7 +207,9 @@ def test_rewriting_is_idempotent_and_changes_only_what_it_lists(data: bytes) -> 
 
     again = rewrite(edited.text, DOCKERS)
     assert (edited.text, ()) == (again.text, again.edits)
-    sure = [each for each in find(data, DOCKERS) if each.reason is None]
+    found = find(data, DOCKERS)
+    assert [data.count(b"\n", 0, each.start) + 1 for each in found] == [each.line for each in found]
+    sure = [each for each in found if each.reason is None]
     assert len(sure) == len(edited.edits)
     back, done = [], 0
     for each in sure:
@@ -278,20 +280,16 @@ def test_what_is_too_large_or_too_deep_is_told_and_decides_nothing(tmp_path: Pat
         {
             "/etc/prometheus/large.yml": "x" * search.MAX_SIZE + "\n/kubepods",
             "/usr/local/bin/large": "#!" + "x" * search.MAX_SIZE,
+            "/etc/prometheus/many.yml": "/kubepods\n" * (search.MAX_REFERENCES + 1),
             f"/etc/prometheus/{deep}/rules.yml": "/kubepods",
             "/etc/cron.d/\udcff\n".encode("utf-8", "surrogateescape").decode("latin-1"): JOB,
         },
     )
 
     assert [] == found
-    assert ["a file of such a name", "directories deep", "larger than"] == sorted(
-        next(
-            part
-            for part in ("larger than", "directories deep", "a file of such a name")
-            if part in each.reason
-        )
-        for each in unknowns
-    )
+    expected = ["a file of such a name", "directories deep", "larger than", "more than 1000 times"]
+    assert expected == sorted(part for each in unknowns for part in expected if part in each.reason)
+    assert len(expected) == len(unknowns)
     assert all(each.subject.startswith("references:") for each in unknowns)
     told = [each.id for each in run_checks(replace(DOCKER, unknowns=tuple(unknowns)))]
     assert ["facts-unknown"] == told
