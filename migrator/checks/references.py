@@ -33,7 +33,7 @@ def old_paths_referenced(facts: Facts) -> Iterator[Finding]:
             severity=WARNING,
             subject=f"{each.file.path}:{each.references[0].line}",
             summary=f"{plural(len(each.references), 'reference')} to the tree of cgroupfs, "
-            f"which {'is gone' if is_switched(facts) else 'a switch removes'}; {', '.join(outcome)}",
+            f"which {'nothing is in any more' if is_switched(facts) else 'a switch removes'}; {' and '.join(outcome)}",
             detail=_told(each, why_kept),
             remediation=_remedy(each, changed=bool(sure), left=bool(left)),
             reference="F65",
@@ -48,7 +48,6 @@ def _told(each: ReferringFile, why_kept: str) -> str:
         (f"The file is not rewritten: {why_kept}. " if why_kept else "")
         + "; ".join(told)
         + (f"; and {more} more" if more else "")
-        + "."
     )
 
 

@@ -343,7 +343,7 @@ def test_the_finding_tells_each_line_what_becomes_of_it_and_what_to_restart() ->
     assert "/etc/telegraf/telegraf.conf:3" == finding.subject
     assert "line 3: /kubepods → /kubepods.slice" in finding.detail
     assert f"line 9: /kubepods.*: {MEANING[Reason.PATTERN]}" in finding.detail
-    assert "rewrites 1, 1 is left to you" in finding.summary
+    assert "rewrites 1 and 1 is left to you" in finding.summary
     assert finding.remediation.endswith("by hand, then systemctl restart telegraf.service")
 
 
