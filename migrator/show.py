@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -185,7 +186,7 @@ def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
     outcome(f"  changed: {', '.join(files)}")
     if units := sorted({unit for step in steps for unit in step["params"].get("restart", ())}):
         outcome(
-            f"  left to you: what has read a changed file goes on with the old one: systemctl restart {' '.join(units)}"
+            f"  left to you: what has read a changed file goes on with the old one: systemctl restart {shlex.join(units)}"
         )
     if document["options"]["already_drained"]:
         outcome("  left to you: uncordon it where you drained it")

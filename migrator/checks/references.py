@@ -21,11 +21,8 @@ def old_paths_referenced(facts: Facts) -> Iterator[Finding]:
         why_kept = kept(facts, each)
         sure = [] if why_kept else [found for found in each.references if found.new]
         left = len(each.references) - len(sure)
-        outcome = []
-        if sure:
-            outcome.append(f"`plan --references` rewrites {len(sure) if left else 'it'}")
-        if sure and not left and len(sure) > 1:
-            outcome = ["`plan --references` rewrites them"]
+        rewritten = str(len(sure)) if left else "it" if len(sure) == 1 else "them"
+        outcome = [f"`plan --references` rewrites {rewritten}"] if sure else []
         if left:
             outcome.append(f"{left} {'is' if left == 1 else 'are'} left to you")
         yield Finding(
@@ -54,7 +51,8 @@ def _told(each: ReferringFile, why_kept: str) -> str:
 def _line(found: Reference) -> str:
     if found.new:
         return f"line {found.line}: {found.old} → {found.new}"
-    return f"line {found.line}: {found.old}: {MEANING[Reason(found.reason)]}"
+    told = MEANING[Reason(found.reason)] if found.reason in set(Reason) else "left to you"
+    return f"line {found.line}: {found.old}: {told}"
 
 
 def _remedy(each: ReferringFile, *, changed: bool, left: bool) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from typing import Any, ClassVar
 
 from migrator.errors import StepError
@@ -77,7 +78,7 @@ class WriteFile:
             hands.host.write(saved, hands.host.read(now.path), like=now)
             hands.say(f"{self.path} was edited since; that version is kept as {saved}")
         readers = (
-            f"; restart {' '.join(self.restart)} by hand, which may have read it" if self.restart else ""
+            f"; restart {shlex.join(self.restart)} by hand, which may have read it" if self.restart else ""
         )
         hands.say(f"restoring {self.path}{readers}")
         if old.kind == "absent":
