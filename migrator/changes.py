@@ -47,6 +47,8 @@ class Change:
     unit_file: bool = False
     """systemd must read it again."""
     file: File | None = None
+    restart: tuple[str, ...] = ()
+    """Units that read it when they start, and that no step restarts."""
 
     def params(self) -> dict[str, Any]:
         """Return the parameters of its `write-file` step: digests, masked diff and edits, never the bytes."""
@@ -64,6 +66,7 @@ class Change:
             "after": {"sha256": digest(self.after)},
             "diff": unified_diff(self.path, self.before, self.after),
             "edits": [dataclasses.asdict(edit) for edit in self.edits],
+            **({"restart": list(self.restart)} if self.restart else {}),
         }
 
 

@@ -101,6 +101,12 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     cluster_config: Annotated[
         bool, typer.Option("--cluster-config", help="Change kubeadm's ConfigMap of the kubelets too.")
     ] = False,
+    references: Annotated[
+        bool,
+        typer.Option(
+            "--references", help="Rewrite cron jobs, units and agents' files that name old cgroups."
+        ),
+    ] = False,
     root: RootOption = None,
     output: FormatOption = None,
     verbose: VerboseOption = False,
@@ -125,6 +131,7 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
         drain_timeout_seconds=drain_timeout,
         api_timeout_seconds=api_timeout,
         cluster_config=cluster_config,
+        references=references,
     )
     reader = Reader(root_of(root))
     _tell_open_run(reader)

@@ -20,8 +20,8 @@ from typer.main import get_command
 from migrator import cli, errors
 from migrator.checks import CHECKS
 from migrator.checks.catalogue import FAILURES, RECOMMENDATION
-from migrator.checks.explained import EXPLAINED
 from migrator.checks.distribution import WHERE_TO_CHANGE, WRITES_AGAIN
+from migrator.checks.explained import EXPLAINED
 from migrator.configs.managed import MANAGERS
 from migrator.facts.managers import AGENTS
 from migrator.facts.node import BY_SYSTEM, DISTRIBUTIONS

@@ -86,7 +86,7 @@ FAILURES: dict[str, Failure] = {
         Failure("F18", "`kubeadm upgrade node` puts the driver of the ConfigMap back.",
                 ("config-map-differs", "cluster-config"), "", "eks-anywhere#16, cluster-api#4236"),
         Failure("F19", "A distribution or configuration management writes the file again.",
-                ("managed-distribution",), "", "documentation of k3s, RKE2, microk8s, k0s, kubespray, Talos"),
+                ("managed-distribution", "managed-files"), "", "documentation of k3s, RKE2, microk8s, k0s, kubespray, Talos"),
         Failure("F20", "The ConfigMap has another name in this version.",
                 ("config-map-missing",), "", "KEP-2915"),
         Failure("F21", "`root container [kubepods] doesn't exist`: a controller is missing, or a leaked cgroup mount.",

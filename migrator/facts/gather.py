@@ -16,9 +16,10 @@ from migrator.facts.kubelet_state import enforced_paths
 from migrator.facts.look import Look
 from migrator.facts.manager import gather_manager
 from migrator.facts.managers import gather_agents, with_managers
-from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, Runtime, Source
+from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, ReferringFile, Runtime, Source
 from migrator.facts.node import gather_node
 from migrator.facts.oci import gather_oci
+from migrator.facts.references import gather_references
 from migrator.facts.runtime import RuntimeLook, gather_runtime
 from migrator.facts.units import started_at
 from migrator.facts.workloads import gather_workloads
@@ -31,11 +32,18 @@ KUBEPODS_UNITS = ("kubepods*.slice", "*-kubepods*.slice")
 CONTAINER_SCOPES = ("docker-*.scope", "cri-containerd-*.scope", "crio-*.scope")
 
 
-def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask: Ask | None = None) -> Facts:
+def gather(
+    reader: Reader,
+    progress: Callable[[str], None] = lambda _: None,
+    ask: Ask | None = None,
+    *,
+    host_files: bool = True,
+) -> Facts:
     """Look at a node: the machine, kubelet, runtime, cgroup tree, workloads, and what its API server says of it.
 
     `progress` is told each before it begins. The API server is asked only where `ask` says how: in the middle of a run it
-    may be away, and nothing of the node itself may wait for it.
+    may be away, and nothing of the node itself may wait for it. `host_files`: also search those that are neither the kubelet's
+    nor the runtime's for references to the old tree.
     """
     look = Look(reader)
     with ExitStack() as stack:
@@ -61,6 +69,10 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
         manager = gather_manager(look, units)
     progress("pods and containers")
     pods, others = gather_workloads(look, runtime_look.containers, tree.pods, kubelet.cgroup_root)
+    references: tuple[ReferringFile, ...] = ()
+    if host_files:
+        progress("host files that name the old tree")
+        references = gather_references(look, kubelet, runtime_look.runtime)
     cluster = None
     if ask is not None and is_asked(kubelet, node, ask):
         progress("the API server")
@@ -78,6 +90,7 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
         files=tuple(look.files[path] for path in sorted(look.files)),
         unknowns=tuple(look.unknowns),
         cluster=cluster,
+        references=references,
     )
 
 

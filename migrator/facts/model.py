@@ -442,6 +442,31 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A place in a host file that names the tree of the cgroupfs driver (F65)."""
+
+    line: int
+    old: str
+    """As it stands, with what looks like a credential masked."""
+    new: str = ""
+    """What it becomes on request; empty: it is left to a person, and `reason` says why."""
+    reason: str = ""
+    """`pattern`, `built`, `word`, `unsure`, `runtime`, `beside`: see `references.MEANING`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferringFile:
+    """A file of the host, not of the kubelet or the runtime, that names the tree of the cgroupfs driver (F65)."""
+
+    file: File
+    kind: str
+    """`cron`, `unit`, `environment`, `script`, `agent`, `kubernetes`, `system`."""
+    references: tuple[Reference, ...]
+    readers: tuple[str, ...] = ()
+    """Units that read it when they start, as far as names and unit files tell; the kubelet's and the runtime's not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Everything that checks, plan and verification may know about a node."""
 
@@ -459,3 +484,5 @@ class Facts:
     unknowns: tuple[Unknown, ...] = ()
     cluster: Cluster | None = None
     """What the API server says; None for a standalone kubelet, an image, or when nobody asked."""
+    references: tuple[ReferringFile, ...] = ()
+    """Files of monitoring, cron jobs, units and agents that name the tree of the cgroupfs driver, by path."""

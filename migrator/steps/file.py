@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from shlex import quote
+import shlex
 from typing import Any, ClassVar
 
 from migrator.errors import HostError, StepError
@@ -26,6 +26,7 @@ class WriteFile:
         self.real: str = params.get("real_path", self.path)
         self.before: str = params["before"]["sha256"]
         self.after: str = params["after"]["sha256"]
+        self.restart: list[str] = list(params.get("restart", ()))
 
     def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
         """Compare the digest on disk with the plan's two."""
@@ -71,7 +72,7 @@ class WriteFile:
         now = hands.host.state(old.path)
         if (leads := _leads(hands.host, self.path)) != now.path:
             hands.left(
-                f"ls -l {quote(self.path)}  # it leads to {leads} now; {now.path}, to which it led, is restored"
+                f"ls -l {shlex.quote(self.path)}  # it leads to {leads} now; {now.path}, to which it led, is restored"
             )
         if now == old:
             hands.host.flush(old.path)
@@ -80,7 +81,10 @@ class WriteFile:
             saved = _free(hands.host, now.path + SAVED)
             hands.host.write(saved, hands.host.read(now.path), like=now)
             hands.say(f"{self.path} was edited since; that version is kept as {saved}")
-        hands.say(f"restoring {self.path}")
+        readers = (
+            f"; restart {shlex.join(self.restart)} by hand, which may have read it" if self.restart else ""
+        )
+        hands.say(f"restoring {self.path}{readers}")
         if old.kind == "absent":
             hands.host.remove(old.path)
             for directory in undo["directories"]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from migrator.checks import CHECKS, run_checks
 from migrator.checks.distribution import WHERE_TO_CHANGE, WRITES_AGAIN
 from migrator.checks.recommend import RULES, Verdict, recommend
-from migrator.facts.model import Container, Driver, Facts, Handler, Pod
+from migrator.facts.model import Container, Driver, Facts, Handler, Pod, Reference, ReferringFile
 from migrator.findings import Finding, Severity
 from tests.unit.facts_base import (
     CONTAINERD_CONFIG,
@@ -49,6 +49,11 @@ OTHER = Container(id=ID, name="registry", state="running", pids=(7,))
 TRIGGERED = replace(unit("kubelet.service"), triggers=("/etc/x.conf:3: ConditionPathExists=|/etc/site",))
 EDITED = replace(unit("kubelet.service"), need_daemon_reload=True)
 STATIC = pod(uid=STATIC_UID, static=True)
+NAMES_OLD = ReferringFile(
+    file=config("/etc/cron.d/usage"),
+    kind="cron",
+    references=(Reference(line=3, old="/kubepods", new="/kubepods.slice"),),
+)
 V1: dict[str, object] = {"cgroup_mode": "hybrid"}
 CRIO: dict[str, object] = {"kind": "crio", "config_file": "/etc/crio/crio.conf", "handlers": ()}
 
@@ -549,6 +554,16 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         "the old tree, inhabited",
         but(switched(), cgroups={"trees": (tree("cgroupfs", populated=1),)}),
         {("old-tree-left", W, "F30")},
+    ),
+    (
+        "a cron job that names the old tree",
+        but(references=(NAMES_OLD,)),
+        {("old-paths-referenced", W, "F65")},
+    ),
+    (
+        "a cron job that names the old tree, after the switch",
+        but(switched(), references=(NAMES_OLD,)),
+        {("old-paths-referenced", W, "F65")},
     ),
     ("containers of this driver", but(DOCKER, pods=stored("/kubepods/besteffort/podx")), set()),
     (

@@ -56,6 +56,7 @@ def test_a_captured_node_tells_everything_that_its_files_hold(tmp_path: Path) ->
         "the container runtime",
         "the cgroup tree",
         "pods and containers",
+        "host files that name the old tree",
     ]
     assert (facts.node.hostname, facts.node.cgroup_mode, facts.node.distribution) == (
         "worker-7",
