@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from migrator.errors import CgmigrateError
+from migrator.facts.agents import gather_agents, with_managers
 from migrator.facts.cgroup import survey
 from migrator.facts.cluster import Ask, gather_cluster, is_asked
 from migrator.facts.kubelet import KubeletLook, decided, gather_kubelet
 from migrator.facts.look import Look
-from migrator.facts.managers import gather_agents, with_managers
 from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, Runtime, Source
 from migrator.facts.node import gather_node
 from migrator.facts.runtime import RuntimeLook, gather_runtime
