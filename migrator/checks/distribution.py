@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from migrator.checks.base import BLOCKER, INFO, WARNING, Check, command, is_switched, plural
-from migrator.facts.managers import AGENTS
+from migrator.facts.agents import AGENTS
 from migrator.facts.model import Facts, File
 from migrator.findings import Finding
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from migrator.errors import CgmigrateError
+from migrator.facts.agents import gather_agents, with_managers
 from migrator.facts.cgroup import absent, enabled_controllers, slice_files, survey
 from migrator.facts.cluster import Ask, gather_cluster, is_asked
 from migrator.facts.devices import gather_gpus
@@ -15,7 +16,6 @@ from migrator.facts.kubelet import KubeletLook, decided, gather_kubelet
 from migrator.facts.kubelet_state import enforced_paths
 from migrator.facts.look import Look
 from migrator.facts.manager import gather_manager
-from migrator.facts.managers import gather_agents, with_managers
 from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, ReferringFile, Runtime, Source
 from migrator.facts.node import gather_node
 from migrator.facts.oci import gather_oci

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from migrator.facts.agents import gather_agents, with_managers
 from migrator.facts.look import Look
-from migrator.facts.managers import gather_agents, with_managers
 from tests.unit.nodes import Link, lay
 
 UNIT = "[Service]\nExecStart=/bin/true\n"
