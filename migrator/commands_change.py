@@ -78,7 +78,7 @@ def apply(
         run, _ = begin(host, data, str(plan_file))
         show.note(f"run {run.name}")
         with engine_of(doors_of(host), run, show.voice(ask=not yes), interrupt) as engine:
-            _forward_and_tell(engine, run, on_failure, live=host.live)
+            _forward_and_tell(engine, run, on_failure, live=host.live, new=True)
 
 
 def _read_plan(path: Path) -> bytes:
@@ -93,25 +93,27 @@ def _read_plan(path: Path) -> bytes:
         raise UsageError(f"cannot read the plan {path}: {error.message}", hint=hint) from error
 
 
-def _forward_and_tell(engine: Engine, run: Run, on_failure: OnFailure | None, *, live: bool) -> None:
+def _forward_and_tell(
+    engine: Engine, run: Run, on_failure: OnFailure | None, *, live: bool, new: bool = False
+) -> None:
     """Take a run forward and show its summary, also where it leaves something to the operator."""
     from migrator import show  # noqa: PLC0415 - late
 
     try:
-        _forward(engine, on_failure)
+        _forward(engine, on_failure, new=new)
     except LeftToDoError:
         show.done(run.name, run.load("plan.json"), live=live)
         raise
     show.done(run.name, run.load("plan.json"), live=live)
 
 
-def _forward(engine: Engine, on_failure: OnFailure | None) -> None:
+def _forward(engine: Engine, on_failure: OnFailure | None, *, new: bool) -> None:
     """Take a run forward; on failure go back, stop, or ask."""
     from migrator import prompts, show  # noqa: PLC0415 - late
     from migrator.engine import fail_back  # noqa: PLC0415
 
     try:
-        engine.forward()
+        engine.forward(new=new)
     except (InterruptedRunError, LeftToDoError):
         raise
     except SkipNodeError as error:

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from migrator.errors import (
     CgmigrateError,
@@ -25,6 +26,7 @@ from migrator.errors import (
     RolledBackError,
     StepError,
 )
+from migrator.facts.units import GUARD
 from migrator.journal import Journal
 from migrator.plan_steps import PlannedStep
 from migrator.records import Kind, Status
@@ -83,15 +85,20 @@ class Engine:
         self._mute = False
         self._resumed = bool(journal.state.begun)
 
-    def forward(self) -> None:
-        """Begin, or go on after a crash, to the end.
+    def forward(self, *, new: bool = False) -> None:
+        """Begin, or go on after a crash, to the end; `new`: nothing of this run was ever begun, so no record can be lost.
 
         Raises:
             InterruptedRunError: a signal asked to stop.
             ConflictError: the node is neither where the run left it nor where it goes.
             CgmigrateError: a step failed; the run is open and waits for `resume` or `rollback`.
         """
-        self._hold_nothing_undone()
+        if not new:
+            self._hold_nothing_undone()
+            if self._is_finished():
+                self.journal.write(Kind.COMMITTED)
+                self._hold_nothing_left("done and verified")
+                return
         try:
             if self.journal.state.status is Status.PLANNED:
                 self.journal.write(Kind.BEGIN)
@@ -137,26 +144,64 @@ class Engine:
         Raises:
             LeftToDoError: there are.
         """
-        if left := self.hands.leftovers():
-            raise LeftToDoError(
-                f"the run is {how}; left to do by hand:\n" + "\n".join(f"  {command}" for command in left)
-            )
+        if left := self._leftovers():
+            raise LeftToDoError(f"the run is {how}{left}")
+
+    def _leftovers(self) -> str:
+        """Return what is left to the operator as the end of a message."""
+        left = self.hands.leftovers()
+        return "; left to do by hand:\n" + "\n".join(f"  {command}" for command in left) if left else ""
+
+    def _is_finished(self) -> bool:
+        """Tell whether everything was done and seen, and only the record of the end is missing.
+
+        What changed since is then the operator's, and no reason to go back. Files that are as before the run are: a way
+        back of which the disk took no word.
+        """
+        here = [(planned, step) for planned, step in self.steps if self.live or step.offline]
+        if not here or here[-1][0].kind not in ("release-guard", "write-file"):
+            return False
+        (last, guard), state = here[-1], self.journal.state
+        if state.status is not Status.APPLYING or last.id not in state.applied:
+            return False
+        if last.kind == "release-guard" and guard.where(self.hands, None) is not Where.AFTER:
+            return False
+        files = [step for planned, step in here if planned.kind == "write-file"]
+        return all(step.where(self.hands, None) is not Where.BEFORE for step in files)
 
     def _hold_nothing_undone(self) -> None:
-        """Refuse a journal that knows nothing of a file which is as the run makes it: its records are lost, not unwritten.
+        """Refuse a journal that does not know of what is done: its records are lost, or somebody did it by hand.
 
         Raises:
-            ConflictError: there is one; nothing was changed.
+            ConflictError: a file is as this run makes it, or the guard is there, and no record says so; nothing was changed.
         """
+        run, state = self.journal.run, self.journal.state
         for planned, step in self.steps:
-            if step.kind == "write-file" and planned.id not in self.journal.state.undo:
+            if step.kind == "write-file" and planned.id not in state.begun:
                 with contextlib.suppress(HostError):
                     if step.where(self.hands, None) is Where.AFTER:
+                        path, before = planned.params["path"], planned.params["before"]["sha256"]
+                        back = f"cp {run.directory}/blobs/{before} {path}" if before else f"rm {path}"
                         raise ConflictError(
-                            f"{self.journal.run.journal} is not whole: {planned.params['path']} is as this run makes it, "
+                            f"{run.journal} is not whole, or somebody else wrote {path}: it is as this run makes it, "
                             "and the journal does not know of it; nothing was changed",
-                            hint=f"the old bytes are {self.journal.run.directory}/blobs/{planned.params['before']['sha256']}",
+                            hint=f"the old bytes: `{back}`; then `cgmigrate rollback` again. Where nothing of the run was done: "
+                            f"`cgmigrate forget {run.name}`",
                         )
+            if self.live and step.kind == "guard" and planned.id not in state.undo and self._is_guarded():
+                raise ConflictError(
+                    f"{run.journal} is not whole: the guard of a run is there, and the journal does not know of it; nothing was changed",
+                    hint=f"the old files are in {run.directory}/blobs, their names in plan.json beside it: put them back by hand; "
+                    f"then rm /var/lib/cgmigrate/active /etc/systemd/system/*.d/{GUARD}, systemctl daemon-reload, "
+                    "and start the runtime and the kubelet",
+                )
+
+    def _is_guarded(self) -> bool:
+        """Tell whether anything of a guard is there."""
+        return any(
+            step.kind == "release-guard" and step.where(self.hands, None) is not Where.AFTER
+            for _, step in self.steps
+        )
 
     def _capture_files(self) -> None:
         """Journal the undo of every file before the first change of any."""
@@ -243,10 +288,7 @@ class Engine:
             except CgmigrateError as error:
                 self._tell("fail", index, planned, message=error.message)
                 if planned.kind in _STOPS_THE_WAY_BACK:
-                    where, hint = _STOPS_THE_WAY_BACK[planned.kind]
-                    held = f"the way back stopped {where}: {error.message}"
-                    self._note(Kind.INTERRUPTED, error=held)
-                    raise InterruptedRunError(held, hint=hint) from error
+                    self._stop_the_way_back(planned, error, begun)
                 if planned.kind in _NO_LESS_TAKEN_BACK:
                     unhealthy = error.message
                     self._note(Kind.REVERTED, planned.id, error=error.message)
@@ -261,21 +303,37 @@ class Engine:
             )
             waits = f"\n  not tried until then: {', '.join(untried)}" if untried else ""
             raise DirtyError(
-                f"the rollback is incomplete; {len(failures)} steps could not be taken back:{left}{waits}",
+                f"the rollback is incomplete; {len(failures)} steps could not be taken back:{left}{waits}{self._leftovers()}",
                 hint="mend what is named, then `cgmigrate rollback` again; it goes on from there",
             )
         self._note(Kind.ROLLED_BACK)
         if self.journal.state.status is not Status.ROLLED_BACK:
             raise DirtyError(
                 "everything is taken back, but the journal could not be written and does not say so"
-                + (f"; and the node is not as healthy as it was: {unhealthy}" if unhealthy else ""),
+                + (f"; and the node is not as healthy as it was: {unhealthy}" if unhealthy else "")
+                + self._leftovers(),
                 hint=f"once {self.journal.run.directory} can be written, `cgmigrate rollback` again settles it",
             )
         if unhealthy:
             raise DirtyError(
-                f"everything is taken back, but the node is not as healthy as it was: {unhealthy}"
+                f"everything is taken back, but the node is not as healthy as it was: {unhealthy}{self._leftovers()}"
             )
         self._hold_nothing_left("taken back")
+
+    def _stop_the_way_back(self, planned: PlannedStep, error: CgmigrateError, begun: Status) -> NoReturn:
+        """End a way back that cannot begin; a finished run stays one.
+
+        Raises:
+            ConflictError: nothing was changed, and the run is finished as it was.
+            InterruptedRunError: the way back has begun, and waits.
+        """
+        where, hint = _STOPS_THE_WAY_BACK[planned.kind]
+        held = f"the way back stopped {where}: {error.message}"
+        self._note(Kind.INTERRUPTED, error=held)
+        if begun is Status.COMMITTED and planned.kind == "release-guard" and not self._is_guarded():
+            self._note(Kind.COMMITTED)
+            raise ConflictError(f"{held}; nothing was changed", hint=hint) from error
+        raise InterruptedRunError(held, hint=hint) from error
 
     def _wake_for_the_way_back(self) -> None:
         """Wake, if it can be: a node that does not live is taken back all the same."""

@@ -29,6 +29,7 @@ from migrator.host import Reader, sync_directory
 from migrator.records import Kind, Record, RunState, decode, encode, fold
 from migrator.statedir import StateDirectory
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}(?:-(\d+))?")  # anything else in the directory is not ours
 
 
@@ -114,8 +115,12 @@ class Run:
         Raises:
             ConflictError: absent, or no longer what they were.
         """
+        if not _DIGEST.fullmatch(digest):
+            raise ConflictError(f"{self.journal} names a saved file {digest!r}, which is no sha256")
         path = self.directory / "blobs" / digest
         try:
+            if path.is_symlink() or not path.is_file():
+                raise ConflictError(f"cannot read the saved file {path}: it is absent, or no regular file")
             data = path.read_bytes()
         except OSError as error:
             raise ConflictError(f"cannot read the saved file {path}: {error.strerror}") from error
@@ -280,17 +285,20 @@ class Runs:
 
         One whose journal is damaged is of no use to `resume` and `rollback`, and goes too.
 
+        One of which nothing was begun, and no guard is there, has nothing to put back.
+
         Raises:
             ConflictError: the run is not settled.
             HostError: the disk refused.
         """
         try:
-            status = run.state().status
+            state: RunState | None = run.state()
         except ConflictError:
-            status = None
-        if status is not None and not status.settled:
+            state = None
+        guarded = (self.base / "active").exists()
+        if state is not None and not state.status.settled and (state.begun or guarded):
             raise ConflictError(
-                f"{run.name} is not settled ({status})",
+                f"{run.name} is not settled ({state.status})",
                 hint="`cgmigrate resume` or `cgmigrate rollback` first",
             )
         runs = run.directory.parent

@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Mapping
+import termios
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
 
 from migrator.terminal import plain
+
+_NO_ANSWER = (KeyboardInterrupt, EOFError, OSError, termios.error)
+"""Ctrl-C, Ctrl-D, a signal, and a terminal that is gone."""
 
 
 def terminal() -> bool:
@@ -32,8 +39,9 @@ def choose(question: str, answers: Mapping[str, str], default: str) -> str:
         output=create_output(stdout=sys.stderr),
     )
     try:
-        return str(asked.unsafe_ask())
-    except (KeyboardInterrupt, EOFError):
+        with _heard():
+            return str(asked.unsafe_ask())
+    except _NO_ANSWER:
         return list(answers)[-1]
 
 
@@ -50,6 +58,28 @@ def confirm(question: str, *, default: bool) -> bool:
         plain(question), default=default, instruction=hint, output=create_output(stdout=sys.stderr)
     )
     try:
-        return bool(asked.unsafe_ask())
-    except (KeyboardInterrupt, EOFError):
+        with _heard():
+            return bool(asked.unsafe_ask())
+    except _NO_ANSWER:
         return False
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Have TERM and HUP, where a run handles them, end a question too: nobody may come to answer it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        raise KeyboardInterrupt
+
+    handled = [number for number, handler in before.items() if callable(handler)]
+    for number in handled:
+        signal.signal(number, hear)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])

@@ -194,7 +194,8 @@ def decode(data: bytes, name: str) -> tuple[list[Record], int]:
                 break
             raise ConflictError(
                 f"{name}:{index}: damaged record; the run's undo data cannot be trusted",
-                hint=f"the saved files are in {Path(name).parent}/blobs; restore them by hand, nothing was changed now",
+                hint=f"the saved files are in {Path(name).parent}/blobs; restore them by hand, nothing was changed now; "
+                f"a run that is over, and keeps others from going on: `cgmigrate forget {Path(name).parent.name}`",
             )
         records.append(record)
         whole += len(line)

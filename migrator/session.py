@@ -171,6 +171,11 @@ def engine_of(
             f"{run.name} changed an image, and this node runs: its units would go on with the files of now",
             hint="take it back with --root before the boot, or plan this node anew",
         )
+    if not host.live and run.state().begun and not run.state().offline:
+        raise ConflictError(
+            f"{run.name} is the run of a running node, and {host.root} is its disk: only the node itself can start and stop its units",
+            hint="boot it (the guard keeps kubelet and runtime down), then `cgmigrate resume` or `cgmigrate rollback` there",
+        )
     journal = Journal(run, boot_id(host))
     log = _open_log(run)
 

@@ -9,7 +9,6 @@ which one must hold: the run is over (`active` is gone), or this run has allowed
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from typing import ClassVar
@@ -166,13 +165,17 @@ class ReleaseGuard:
 
     def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
         """Install again before anything is taken back; half a guard would keep a healthy node down at its next boot."""
-        before = remains(hands, self.units)
+        before = any(hands.reader.exists(path) for path in (ACTIVE, *map(drop_in, self.units)))
         try:
             install(hands, self.units)
         except CgmigrateError:
             if not before:
-                with contextlib.suppress(CgmigrateError):
+                try:
                     release(hands, self.units)
+                except CgmigrateError as error:
+                    hands.say(
+                        f"a part of the guard stays, and holds units down after a reboot: {error.message}"
+                    )
             raise
 
 

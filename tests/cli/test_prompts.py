@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pty
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -65,3 +66,38 @@ def test_apply_asks_and_only_a_yes_changes_anything(
     assert (code, True) == (ended, message in said), said
     assert (code == 0) == (before != (image / "var/lib/kubelet/config.yaml").read_bytes())
     assert "(y/N, Enter: no)" in said
+
+
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGHUP", "gone"])
+def test_a_signal_or_a_lost_terminal_at_a_question_in_a_run_leaves_it_open(
+    tmp_path: Path, ending: str
+) -> None:
+    """Nobody may come to answer: the question ends with the run open, and the exit code says so."""
+    image, plan = tmp_path / "image", tmp_path / "plan.json"
+    shutil.copytree(NODE, image, symlinks=True)
+    assert 0 == run(["plan", "--root", str(image), "-o", str(plan)])
+    (image / "etc/docker/.daemon.json.cgmigrate-new").mkdir()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(  # noqa: S606
+            sys.executable, [sys.executable, "-m", "migrator", "apply", "--root", str(image), str(plan)]
+        )
+    said = b""
+    answered = 0
+    while b"Roll back now?" not in said:
+        said += os.read(terminal, 4096)
+        if said.count(b"\x1b[6n") > answered:
+            answered += 1
+            os.write(terminal, b"\x1b[1;1R")
+            if answered == 1:
+                os.write(terminal, b"y")
+    if ending == "gone":
+        os.close(terminal)
+    else:
+        os.kill(pid, signal.Signals[ending])
+
+    _, status = os.waitpid(pid, 0)
+
+    assert 7 == os.waitstatus_to_exitcode(status), said
+    assert 7 == run(["status", "--root", str(image)])
+    assert 0 == run(["rollback", "--root", str(image), "--yes"])

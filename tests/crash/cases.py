@@ -20,6 +20,7 @@ from migrator.audit import audit
 from migrator.engine import Engine, fail_back
 from migrator.errors import (
     CgmigrateError,
+    ConflictError,
     DirtyError,
     InterruptedRunError,
     LeftToDoError,
@@ -284,6 +285,8 @@ def back(machine: Machine, run: Run, fate: Fate | None = None) -> str:
             return "dirty"
         except InterruptedRunError:
             return "interrupted"
+        except ConflictError:
+            return "refused"
         except LeftToDoError:
             return "left"
         return "rolled back"

@@ -152,7 +152,7 @@ def _act(act: Act, machine: Machine, run: Run, variant: str, endings: list[str])
             machine.broken.clear()
             for _ in range(3):
                 # A disk that refused everything holds no word of the failure; the exit code told it.
-                if not run.state().status.settled or endings[-1] in ("dirty", "interrupted"):
+                if not run.state().status.settled or endings[-1] in ("dirty", "interrupted", "refused"):
                     goes_on = act.by == "resume" and run.state().status is Status.APPLYING
                     endings.append((forward if goes_on else back)(machine, run))
             if machine.api:

@@ -9,15 +9,16 @@ that are largest are played by every so manyth scenario on the kinds of node tha
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.crash.cases import VARIANTS, back, begin, difference, forward, machine_of, snapshot
+from tests.crash.cases import VARIANTS, back, begin, difference, forward, machine_of, snapshot, stale_units
 from tests.crash.disk import Fate
-from tests.crash.matrix import Expect, Go, families, good, play, scenarios
+from tests.crash.matrix import Expect, Go, families, good, play, scenarios, steps
 
 SHARES = 4
 ALL = os.environ.get("CGMIGRATE_MATRIX") == "all"
@@ -114,7 +115,7 @@ def test_a_way_back_that_cannot_be_guarded_changes_nothing(tmp_path: Path) -> No
     assert "done" == forward(machine, run)
     finished = snapshot(machine)
 
-    assert "interrupted" == back(machine, run, Fate(fail_at=1, error=errno.ENOSPC, lasting=True))
+    assert "refused" == back(machine, run, Fate(fail_at=1, error=errno.ENOSPC, lasting=True))
 
     assert "" == difference(finished, snapshot(machine))
     machine.cut_power(forget=True)
@@ -122,3 +123,48 @@ def test_a_way_back_that_cannot_be_guarded_changes_nothing(tmp_path: Path) -> No
     assert "rolled back" == back(machine, run)
     assert [] == machine.violations
     machine.disk.close()
+
+
+@pytest.mark.parametrize("variant", ["docker", "containerd"])
+def test_a_journal_that_lost_its_tail_is_refused_or_taken_back_right(tmp_path: Path, variant: str) -> None:
+    """As a line-wise cut makes it, by hand or by a backup; nothing but the node tells what is missing."""
+    wrong = []
+    for kept in itertools.count():
+        machine = machine_of(variant, tmp_path / f"node{kept}")
+        first = snapshot(machine)
+        run = begin(machine, variant)
+        assert "done" == forward(machine, run)
+        lines = run.journal.read_bytes().splitlines(keepends=True)
+        run.journal.write_bytes(b"".join(lines[:kept]))
+        finished = snapshot(machine)
+
+        told = back(machine, run)
+
+        expected = first if told == "rolled back" else finished
+        wrong += [f"{kept}, {told}: {each}" for each in [difference(expected, snapshot(machine))] if each]
+        wrong += [f"{kept}: {unit} runs with what is not on the disk" for unit in stale_units(machine)]
+        machine.disk.close()
+        if kept == len(lines):
+            break
+    assert [] == wrong
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_an_open_run_whose_journal_was_emptied_is_refused_or_taken_back_right(
+    tmp_path: Path, kept: int
+) -> None:
+    wrong = []
+    for at in steps(good("containerd").forward):
+        machine = machine_of("containerd", tmp_path / f"node{at}")
+        first = snapshot(machine)
+        run = begin(machine, "containerd")
+        assert "crashed" == forward(machine, run, Fate(crash_at=at))
+        run.journal.write_bytes(b"".join(run.journal.read_bytes().splitlines(keepends=True)[:kept]))
+        crashed = snapshot(machine)
+
+        told = back(machine, run)
+
+        expected = first if told == "rolled back" else crashed
+        wrong += [f"{at}, {told}: {each}" for each in [difference(expected, snapshot(machine))] if each]
+        machine.disk.close()
+    assert [] == wrong

@@ -9,8 +9,11 @@ from .conftest import MakeNode
 from .cycle import PLAN, cgmigrate, document
 from .node import KUBELET_CONFIG, Node
 
-STATE = "/var/lib/kubelet/cpu_manager_state"
-RESERVED = "systemReservedCgroup: /system.slice\nenforceNodeAllocatable: [pods, system-reserved]\n"
+STATIC = "cpuManagerPolicy: static\nkubeReserved: {cpu: 100m}\n"
+RESERVED = (
+    "systemReservedCgroup: /system.slice\nsystemReserved: {cpu: 100m, memory: 1Gi}\n"
+    "enforceNodeAllocatable: [pods, system-reserved]\n"
+)
 REMOVE = (
     "from migrator.cri import CriControl\n"
     "with CriControl('/run/containerd/containerd.sock') as cri:\n"
@@ -25,15 +28,16 @@ def found(node: Node) -> dict[str, str]:
     return {finding["id"]: finding["summary"] for finding in reversed(findings)}
 
 
-def restarted(node: Node, says: str = "") -> bool:
-    """Restart the kubelet; tell whether it answers, or say that it ended with these words."""
+def restart(node: Node) -> None:
     node.run("systemctl reset-failed kubelet; systemctl restart kubelet", check=False)
+
+
+def refused_to_start(node: Node, because: str) -> bool:
+    """Restart the kubelet, and tell whether its last words are these."""
+    restart(node)
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        log = node.run("journalctl -u kubelet -o cat --since=-90s")
-        if says and says in log.stdout:
-            return False
-        if not says and node.healthy():
+        if because in node.run("journalctl -u kubelet -o cat --since=-90s").stdout:
             return True
         time.sleep(1)
     return False
@@ -41,15 +45,16 @@ def restarted(node: Node, says: str = "") -> bool:
 
 def test_a_checkpoint_of_another_policy_keeps_the_kubelet_down_as_the_audit_says(make_node: MakeNode) -> None:
     node = make_node("containerd")
-    kept = node.read(STATE)
+    config = node.read(KUBELET_CONFIG)
     assert "checkpoint-policy" not in found(node)
 
-    node.write(STATE, kept.replace('"none"', '"static"'))
+    node.write(KUBELET_CONFIG, config + STATIC)
 
     assert "checkpoint-policy" in found(node)
-    assert not restarted(node, 'configured policy "none" differs from state checkpoint policy "static"')
-    node.write(STATE, kept)
-    assert restarted(node)
+    assert refused_to_start(node, 'configured policy "static" differs from state checkpoint policy "none"')
+    node.write(KUBELET_CONFIG, config)
+    restart(node)
+    node.wait_healthy()
     assert "checkpoint-policy" not in found(node)
 
 
@@ -60,10 +65,11 @@ def test_a_reserved_slice_must_be_in_every_hierarchy_as_the_audit_says(make_node
     node.write(KUBELET_CONFIG, config + RESERVED)
 
     assert {"reserved-cgroup-missing", "reserved-limits-reset"} <= set(found(node))
-    assert not restarted(node, '["system"] cgroup does not exist')
+    assert refused_to_start(node, '["system.slice"] cgroup does not exist')
     node.run(f"for each in {HIERARCHIES}; do mkdir -p /sys/fs/cgroup/$each/system.slice; done", check=False)
     assert "reserved-cgroup-missing" not in found(node)
-    assert restarted(node)
+    restart(node)
+    node.wait_healthy()
 
 
 def test_only_what_the_switch_left_over_is_found_after_it(make_node: MakeNode) -> None:

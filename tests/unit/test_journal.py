@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,7 @@ def test_an_open_run_is_not_forgotten(tmp_path: Path, run: Run) -> None:
     runs = Runs(Host(tmp_path))
     journal = Journal(run, BOOT)
     journal.write(Kind.BEGIN)
+    journal.write(Kind.APPLYING, "a")
 
     with pytest.raises(ConflictError, match="not settled"):
         runs.forget(run)
@@ -220,6 +222,31 @@ def test_an_open_run_is_not_forgotten(tmp_path: Path, run: Run) -> None:
     runs.forget(run)
 
     assert [] == runs.all()
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_run_of_which_nothing_was_begun_is_forgotten_unless_a_guard_is_there(
+    tmp_path: Path, run: Run, *, guarded: bool
+) -> None:
+    runs = Runs(Host(tmp_path))
+    journal = Journal(run, BOOT)
+    journal.write(Kind.BEGIN)
+    journal.close()
+    if guarded:
+        (runs.base / "active").touch()
+
+    with pytest.raises(ConflictError, match="not settled") if guarded else contextlib.nullcontext():
+        runs.forget(run)
+
+    assert guarded == bool(runs.all())
+
+
+@pytest.mark.parametrize(
+    "digest", ["/dev/zero", "../../../etc/shadow", "", "ab", "AB" * 32, "ab" * 32 + "\n"]
+)
+def test_a_saved_file_has_the_name_of_a_sha256(run: Run, digest: str) -> None:
+    with pytest.raises(ConflictError, match="no sha256"):
+        run.blob(digest)
 
 
 @pytest.mark.parametrize("name", ["2", "20261122T140509Z-abababab", "20261122"])
