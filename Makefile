@@ -41,7 +41,7 @@ types: venv
 	@$(VENV)/bin/mypy
 
 pure: venv programs
-	@$(RUN) -m pytest -q -n 4 --dist worksteal $(addprefix --ignore=tests/,lab packaging crash process fuzz)
+	@$(RUN) -m pytest -q -n 4 --dist worksteal $(addprefix --ignore=tests/,lab packaging crash process fuzz judges)
 
 test: venv programs  ## everything, the lab's real nodes included; what this machine cannot run is named with the reason
 	@style=0; $(PARALLEL) types lint || style=$$?; \

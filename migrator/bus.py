@@ -110,6 +110,14 @@ class Connection:
         """Call a method of systemd's manager and return its answer as plain values."""
         return await self.call(_MANAGER_PATH, _MANAGER, member, signature, *body)
 
+    async def manager_property(self, name: str) -> Any:
+        """Return the value of a property of systemd's manager."""
+        return await self.call(_MANAGER_PATH, "org.freedesktop.DBus.Properties", "Get", "ss", _MANAGER, name)
+
+    async def bus(self, member: str) -> Any:
+        """Call a method of the bus itself and return its answer as plain values."""
+        return await self.call(_BUS_PATH, _BUS, member, "")
+
     async def call(self, path: str, interface: str, member: str, signature: str, *body: object) -> Any:
         """Call a method of systemd (or of the bus itself, by its interface) and return its answer as plain values."""
         from dbus_next.constants import MessageType  # noqa: PLC0415

@@ -47,6 +47,8 @@ class Change:
     unit_file: bool = False
     """systemd must read it again."""
     file: File | None = None
+    restart: tuple[str, ...] = ()
+    """Units that read it when they start, and that no step restarts."""
 
     def params(self) -> dict[str, Any]:
         """Return the parameters of its `write-file` step: digests, masked diff and edits, never the bytes."""
@@ -64,6 +66,7 @@ class Change:
             "after": {"sha256": digest(self.after)},
             "diff": unified_diff(self.path, self.before, self.after),
             "edits": [dataclasses.asdict(edit) for edit in self.edits],
+            **({"restart": list(self.restart)} if self.restart else {}),
         }
 
 
@@ -175,7 +178,8 @@ def _runtime(facts: Facts, read: Callable[[str], bytes | None]) -> Iterator[_Edi
                 ("native.cgroupdriver of dockerd", "--exec-opt of dockerd decides (F15)"),
             )
         case "containerd":
-            yield from _containerd(runtime, read)
+            for path, editor in containerd_editors(runtime, read):
+                yield path, editor, "SystemdCgroup of every handler of runc type", False
         case "crio":
             yield from _side(
                 runtime.driver,
@@ -188,18 +192,24 @@ def _runtime(facts: Facts, read: Callable[[str], bytes | None]) -> Iterator[_Edi
             raise BlockedError(f"runtime {other}: not one of docker, containerd, crio")
 
 
-def _containerd(runtime: Runtime, read: Callable[[str], bytes | None]) -> Iterator[_Edit]:
-    """Yield the edit of each file that decides the driver of a handler, or names another driver (F11, F14)."""
+def containerd_editors(
+    runtime: Runtime, read: Callable[[str], bytes | None], driver: Driver = TO
+) -> Iterator[tuple[str, Editor]]:
+    """Yield the edit of each file that decides the driver of a handler, or names another one (F11, F14).
+
+    Raises:
+        BlockedError: a file is broken, or of a version that this containerd does not start on.
+    """
     paths = (runtime.config_file or "/etc/containerd/config.toml", *runtime.imports)
     files = [containerd_merge.ConfigFile(path, read(path)) for path in paths]
     daemon = containerd_merge.daemon_version(runtime.version)
     try:
-        wanted = containerd_merge.wanted_edits(files, daemon, TO)
+        wanted = containerd_merge.wanted_edits(files, daemon, driver)
     except containerd_merge.ConfigFileError as error:
         raise BlockedError(str(error), hint=f"edit {error.path} by hand, then plan again") from error
     for path, tables, names in wanted:
-        yield path, _handlers_editor(tables, names), "SystemdCgroup of every handler of runc type", False
+        yield path, _handlers_editor(tables, names, driver)
 
 
-def _handlers_editor(tables: int, names: tuple[str, ...]) -> Editor:
-    return lambda text: containerd.set_driver(text, TO, names, tables=tables)
+def _handlers_editor(tables: int, names: tuple[str, ...], driver: Driver) -> Editor:
+    return lambda text: containerd.set_driver(text, driver, names, tables=tables)

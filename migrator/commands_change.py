@@ -64,11 +64,14 @@ def apply(
     host = Host(root_of(root))
     count = len(document["steps"])
     of_cluster = document["scope"] == "cluster"
+    stops = any(step["kind"] == "stop-unit" for step in document["steps"])
     confirm(
         f"Apply the {count} steps of {plan_file} to {'the cluster' if of_cluster else document['node']} now?",
         "The ConfigMap is changed; no node is touched. `cgmigrate rollback` takes it back."
         if of_cluster
-        else "Every pod container on the node is stopped and made anew. `cgmigrate rollback` takes it back.",
+        else "Every pod container on the node is stopped and made anew. `cgmigrate rollback` takes it back."
+        if stops
+        else "Files are written; no pod is touched. `cgmigrate rollback` takes it back.",
         yes or not count,
     )
     with Interrupt().installed() as interrupt, Runs(host).lock():

@@ -101,6 +101,12 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     cluster_config: Annotated[
         bool, typer.Option("--cluster-config", help="Change kubeadm's ConfigMap of the kubelets too.")
     ] = False,
+    references: Annotated[
+        bool,
+        typer.Option(
+            "--references", help="Rewrite cron jobs, units and agents' files that name old cgroups."
+        ),
+    ] = False,
     root: RootOption = None,
     output: FormatOption = None,
     verbose: VerboseOption = False,
@@ -125,6 +131,7 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
         drain_timeout_seconds=drain_timeout,
         api_timeout_seconds=api_timeout,
         cluster_config=cluster_config,
+        references=references,
     )
     reader = Reader(root_of(root))
     _tell_open_run(reader)
@@ -223,7 +230,7 @@ def verify(
 
 
 def status(root: RootOption = None, output: FormatOption = None) -> None:
-    """List the runs of this node and where each stands; exit code 7 while one is open.
+    """List the runs of this node and where each stands; exit code 7 while one is open, 4 when a journal is damaged.
 
     Example: cgmigrate status
     """
@@ -253,6 +260,8 @@ def status(root: RootOption = None, output: FormatOption = None) -> None:
         )
     else:
         show.status_view(found, runs.worker())
+    if any(state is None for _, state in found):
+        raise typer.Exit(ExitCode.CONFLICT)
     if any(state is not None and not state.status.settled for _, state in found):
         raise typer.Exit(ExitCode.INTERRUPTED)
 

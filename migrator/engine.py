@@ -33,10 +33,23 @@ from migrator.steps.awake import wake
 
 MAX_ATTEMPTS = 3
 _SEEN_AGAIN = frozenset({"assert-driver", "wait-healthy", "wait-ready", "verify", "uncordon"})
-"""Steps that only look, or undo a cordon of ours where there is one. A resume looks again: what was seen before says little of what somebody, or a way back that the disk
-let nobody write down, has done since."""
-_NO_LESS_TAKEN_BACK = frozenset({"wait-healthy", "wait-ready", "release-guard"})
+"""Steps that only look, or undo a cordon of ours where there is one. A resume looks again: what was seen before says little
+of what somebody, or a way back that the disk let nobody write down, has done since."""
+_NO_LESS_TAKEN_BACK = frozenset({"wait-healthy", "wait-ready"})
 """Steps whose failing revert leaves the node with its old files and units, and is told at the end."""
+_STOPS_THE_WAY_BACK = {
+    # The switch would stop the pods against a budget.
+    "drain": (
+        "at its drain, and nothing but that was done",
+        "the node stays cordoned meanwhile; `cgmigrate rollback` tries again, with --no-drain it stops the pods as they are",
+    ),
+    # A reboot in the middle would start units with one file of each driver.
+    "release-guard": (
+        "before its first change, because it could not guard the node against a reboot in the middle",
+        "the node stays as it is; mend what is named (a full disk needs room for a few small files), then `cgmigrate rollback` again",
+    ),
+}
+"""Step, no revert before which touches a unit or a file of the node → where the way back stands when it fails; what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +217,10 @@ class Engine:
             DirtyError: some reverts failed; the message names them and the commands left to do.
             InterruptedRunError: a signal asked to stop.
         """
+        begun = self.journal.state.status
+        if begun is Status.ROLLED_BACK:
+            # By another one, while this one asked. A record that the disk refused then would be a step to revert now.
+            return
         self._hold_nothing_undone()
         self._note(Kind.ROLLING_BACK, reason=reason)
         state = self.journal.state
@@ -225,16 +242,11 @@ class Engine:
                 raise
             except CgmigrateError as error:
                 self._tell("fail", index, planned, message=error.message)
-                # No pod was stopped yet, and the switch would stop them against a budget.
-                if planned.kind == "drain":
-                    held = (
-                        f"the way back stopped at its drain, and nothing but that was done: {error.message}"
-                    )
+                if planned.kind in _STOPS_THE_WAY_BACK:
+                    where, hint = _STOPS_THE_WAY_BACK[planned.kind]
+                    held = f"the way back stopped {where}: {error.message}"
                     self._note(Kind.INTERRUPTED, error=held)
-                    raise InterruptedRunError(
-                        held,
-                        hint="the node stays cordoned meanwhile; `cgmigrate rollback` tries again, with --no-drain it stops the pods as they are",
-                    ) from error
+                    raise InterruptedRunError(held, hint=hint) from error
                 if planned.kind in _NO_LESS_TAKEN_BACK:
                     unhealthy = error.message
                     self._note(Kind.REVERTED, planned.id, error=error.message)
@@ -293,7 +305,7 @@ class Engine:
             if planned.kind in _SEEN_AGAIN:
                 return False
             if (
-                planned.kind == "start-unit"
+                planned.kind in ("start-unit", "release-guard")
                 and step.where(self.hands, state.undo[planned.id]) is not Where.AFTER
             ):
                 return False

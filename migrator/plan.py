@@ -27,7 +27,8 @@ from migrator.facts.model import Facts
 from migrator.findings import Severity
 from migrator.plan_cluster import ConfigMapChange, config_map_change, gate, irreversible
 from migrator.plan_options import PlanOptions
-from migrator.plan_steps import PlannedStep, cluster_steps, node_steps
+from migrator.plan_steps import PlannedStep, cluster_steps, file_steps, node_steps
+from migrator.reference_changes import reference_changes
 from migrator.steps.registry import KINDS
 from migrator.terminal import ascii_json
 
@@ -81,8 +82,13 @@ def make_plan(
     if audit.recommendation.verdict in ("migrate", "optional", "stay"):
         moves = gate(facts, options)
         changes = file_changes(facts, read)
+        if options.references:
+            changes += reference_changes(facts, read)
         settings = config_map_change(facts, options, config_map)
         steps = tuple(node_steps(facts, audit, changes, options=options, moves=moves, settings=settings))
+    elif audit.recommendation.verdict == "already-migrated" and options.references:
+        changes = reference_changes(facts, read)
+        steps = tuple(file_steps(changes))
     document = {
         "format": "cgmigrate-plan",
         "version": PLAN_VERSION,
@@ -103,7 +109,7 @@ def make_plan(
         "translations": [_plain(row) for row in audit.translations],
         "steps": [_plain(step) for step in steps],
         "deferred": [] if facts.node.live else [step.id for step in steps if not KINDS[step.kind].offline],
-        "cannot_be_undone": list(_irreversible(facts, moves)) if steps else [],
+        "cannot_be_undone": list(_irreversible(facts, steps, moves)),
     }
     texts: list[Change | ConfigMapChange] = [*changes, *([settings] if settings else [])]
     contents = tuple(data for each in texts for data in (each.before, each.after) if data is not None)
@@ -144,7 +150,9 @@ def make_cluster_plan(facts: Facts, digest: str, options: PlanOptions, config_ma
     )
 
 
-def _irreversible(facts: Facts, moves: Sequence[Move]) -> Iterator[str]:
+def _irreversible(facts: Facts, steps: Sequence[PlannedStep], moves: Sequence[Move]) -> Iterator[str]:
+    if all(step.kind != "stop-unit" for step in steps):
+        return  # no pod is touched
     yield "Every pod container is removed and made anew, on the way forward and back: its writable layer and its log are lost."
     if moves:
         yield from irreversible(moves)

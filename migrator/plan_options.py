@@ -26,6 +26,8 @@ class PlanOptions:
     api_timeout_seconds: int = 120
     """How long to wait for an API server that is away after the switch."""
     cluster_config: bool = False
+    references: bool = False
+    """Rewrite host files that name the old tree."""
 
     @property
     def drain(self) -> DrainOptions:

@@ -69,7 +69,6 @@ def node_steps(
     ]
     runtime = {"runtime": facts.runtime.kind, "socket": facts.runtime.socket, "units": services}
     guarded = {"units": [kubelet, *services]}
-    reload = any(change.unit_file for change in changes)
     health = {
         "unit": kubelet,
         "healthz": facts.kubelet.healthz,
@@ -128,14 +127,7 @@ def node_steps(
         {"units": services},
         facts.runtime.kind,
     )
-    if reload:
-        yield _step(
-            "daemon-reload", "on the way back: unit files are the old ones again", {"direction": "back"}
-        )
-    for change in changes:
-        yield _step("write-file", change.why, change.params(), change.path)
-    if reload:
-        yield _step("daemon-reload", "unit files changed", {})
+    yield from file_steps(changes)
     yield _step(
         "remove-cgroups",
         "nobody else removes the old tree (F26), and a stale one of the new spelling keeps pods in the old place",
@@ -169,6 +161,19 @@ def node_steps(
         )
         yield _step("uncordon", "if this run has cordoned it", here)
     yield _step("release-guard", "the run is settled", guarded)
+
+
+def file_steps(changes: Sequence[Change]) -> Iterator[PlannedStep]:
+    """Yield the steps that write files, and those that have systemd read its own again."""
+    reload = any(change.unit_file for change in changes)
+    if reload:
+        yield _step(
+            "daemon-reload", "on the way back: unit files are the old ones again", {"direction": "back"}
+        )
+    for change in changes:
+        yield _step("write-file", change.why, change.params(), change.path)
+    if reload:
+        yield _step("daemon-reload", "unit files changed", {})
 
 
 def trees(cgroup_root: str) -> list[str]:

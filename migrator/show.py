@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -65,8 +66,10 @@ def plan_view(document: Mapping[str, Any]) -> None:
         return
     files = [step for step in steps if step["kind"] == "write-file"]
     back = [step for step in steps if step["params"].get("direction") == "back"]
+    switches = any(step["kind"] == "stop-unit" for step in steps)
+    aim = f"{document['from']} → {document['to']}" if switches else "host files name the new cgroups"
     _out(
-        f"{document['node']}: {document['from']} → {document['to']} in {len(steps) - len(back)} steps"
+        f"{document['node']}: {aim} in {len(steps) - len(back)} steps"
         f" ({len(files)} files change; {len(back)} more steps act only on the way back)"
     )
     _out()
@@ -92,8 +95,9 @@ def plan_view(document: Mapping[str, Any]) -> None:
             for finding in document["findings"]
         ]
         render_findings(findings, sys.stdout)
-    _out()
-    _out("Cannot be undone:")
+    if document["cannot_be_undone"]:
+        _out()
+        _out("Cannot be undone:")
     for line in document["cannot_be_undone"]:
         _out(f"  - {line}")
 
@@ -171,12 +175,19 @@ def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
         outcome(f"changed: ConfigMap {', '.join(names)}")
         outcome(f"  way back: cgmigrate rollback {run}")
         return
+    steps = document["steps"]
     outcome(
-        f"{document['node']} is on {document['to']}; verified by cgroupfs and systemd"
+        f"{document['node']}: the files name the cgroups of {document['to']}; no pod was touched"
+        if all(step["kind"] != "stop-unit" for step in steps)
+        else f"{document['node']} is on {document['to']}; verified by cgroupfs and systemd"
         if live
         else f"{document['node']}: the image's files say {document['to']}"
     )
     outcome(f"  changed: {', '.join(files)}")
+    if units := sorted({unit for step in steps for unit in step["params"].get("restart", ())}):
+        outcome(
+            f"  left to you: what has read a changed file goes on with the old one: systemctl restart {shlex.join(units)}"
+        )
     if document["options"]["already_drained"]:
         outcome("  left to you: uncordon it where you drained it")
     if not live:

@@ -59,6 +59,14 @@ class ListedUnit:
     """`start`, `stop`, …, or empty: no job is queued."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What systemd and its bus carry: `names` of loaded units (aliases count), `connections` to the bus."""
+
+    names: int
+    connections: int
+
+
 class Units:
     """Looks at systemd's units over one connection, made at the first look and again when the bus was restarted."""
 
@@ -113,6 +121,14 @@ class Units:
             for row in rows
         )
         return tuple(sorted(found, key=lambda unit: unit.name))
+
+    def load(self) -> Load:
+        """Return how many units are loaded and how many connections the bus has.
+
+        Raises:
+            HostError: no systemd or bus to ask.
+        """
+        return self._look("ask for systemd's load", _load)
 
     def properties(self, unit: str, interface: str = "") -> dict[str, object]:
         """Return a unit's D-Bus properties as plain values: those of one `interface`, or of all that it has.
@@ -308,6 +324,16 @@ async def _queue(bus: Connection, verb: str, unit: str) -> str:
 async def _properties(bus: Connection, unit: str, interface: str) -> dict[str, object]:
     [values] = await bus.call(object_path(unit), _PROPERTIES, "GetAll", "s", interface)
     return dict(values)
+
+
+async def _load(bus: Connection) -> Load:
+    [names] = await bus.manager_property("NNames")
+    [connected] = await bus.bus("ListNames")
+    # Each connection has one name of its own, which begins with a colon, besides those that it asked for.
+    return Load(
+        names=names if isinstance(names, int) else 0,
+        connections=sum(str(each).startswith(":") for each in _items(connected)),
+    )
 
 
 async def _state(bus: Connection, unit: str) -> UnitState:

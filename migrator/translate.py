@@ -18,7 +18,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase, BufferedWriter, FileIO
 
@@ -132,23 +132,37 @@ class Translator:
         """
         pieces: list[bytes] = []
         replaced = done = 0
+        for start, token in self.tokens(data):
+            try:
+                new = self.translate_token(token)
+            except RuntimeUnknownError as error:
+                error.line = data.count(b"\n", 0, start) + 1
+                raise
+            replaced += new != token
+            pieces += (data[done:start], new)
+            done = start + len(token)
+        pieces.append(data[done:])
+        return Translated(b"".join(pieces), replaced)
+
+    @staticmethod
+    def tokens(data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield where each text between two boundaries begins that holds `kubepods`, and the text."""
+        done = 0
         for found in _TOKEN.finditer(data):
             left = data[max(done, found.start() - _LONGEST) : found.start()]
             bare = left.rstrip(_INSIDE)
             if _JOINED.search(bare) and left[len(bare) :].startswith(_CONTROLLER_NAMES):
                 bare = bare[:-1].rstrip(_INSIDE)  # the comma of `/sys/fs/cgroup/cpu,cpuacct/` is no boundary
             start = found.start() - len(left) + len(bare)
-            token = data[start : found.end()]
-            try:
-                new = self._tokens[token]
-            except RuntimeUnknownError as error:
-                error.line = data.count(b"\n", 0, start) + 1
-                raise
-            replaced += new != token
-            pieces += (data[done:start], new)
             done = found.end()
-        pieces.append(data[done:])
-        return Translated(b"".join(pieces), replaced)
+            yield start, data[start:done]
+
+    def translate_token(self, token: bytes) -> bytes:
+        """Translate what `tokens` gave; unchanged unless it surely is a path in the other driver's spelling.
+
+        Raises RuntimeUnknownError.
+        """
+        return self._tokens[token]
 
     def translate_stream(self, source: BufferedIOBase, target: BufferedIOBase) -> None:
         """Copy a text and translate it on the way, each line as soon as it is complete.

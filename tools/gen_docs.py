@@ -19,7 +19,9 @@ from typer.main import get_command
 
 from migrator import cli, errors
 from migrator.checks import CHECKS
+from migrator.checks.catalogue import FAILURES, RECOMMENDATION
 from migrator.checks.distribution import WHERE_TO_CHANGE, WRITES_AGAIN
+from migrator.checks.explained import EXPLAINED
 from migrator.configs.managed import MANAGERS
 from migrator.facts.agents import AGENTS
 from migrator.facts.node import BY_SYSTEM, DISTRIBUTIONS
@@ -40,6 +42,7 @@ Schema = Mapping[str, Any]
 def pages() -> dict[Path, str]:
     """Return every generated page, by its path in the checkout."""
     made = {
+        "catalogue.md": catalogue,
         "commands.md": commands,
         "exit-codes.md": exit_codes,
         "findings.md": findings,
@@ -160,27 +163,78 @@ def exit_codes() -> Iterator[str]:
 def findings() -> Iterator[str]:
     """Yield the page of everything that an audit or a verification can find."""
     yield "# Findings"
-    yield "An id is stable and never used again for something else. *Reference* is the number in the project's catalogue"
-    yield "of failure modes; without one the rule is the tool's own."
+    yield "An id is stable and never used again for something else. *Reference* is the number in the [catalogue of failure"
+    yield "modes](catalogue.md); without one the rule is the tool's own."
     yield ""
     yield "A *blocker* stands in the way: there is no plan, and the exit code is 3. A *warning* wants to be read before the"
     yield "switch. *Info* explains what the plan will do."
     yield ""
-    yield "## Of an audit"
+    audit = [(each.id, each.severities, each.references, each.description) for each in CHECKS.values()]
+    verify = [
+        (each.id, (each.severity,), tuple(filter(None, [each.reference])), each.description)
+        for each in RULES.values()
+    ]
+    for title, rows in (("Of an audit", audit), ("Of a verification", verify)):
+        yield f"## {title}"
+        yield ""
+        yield from _table(
+            ["id", "severity", "reference", "what was found"],
+            [
+                [f"[`{each}`](#{each})", ", ".join(severities), " ".join(references), description]
+                for each, severities, references, description in rows
+            ],
+        )
+    yield "## Cause, remedy and source"
+    yield ""
+    yield "The finding itself says more: files and lines of the node, and the command where there is one. An issue is given as"
+    yield "`repository#number`; `k/k` is kubernetes/kubernetes."
+    yield ""
+    for each, _, references, description in (*audit, *verify):
+        explained = EXPLAINED[each]
+        sources = [f"{number} ({FAILURES[number].sources})" for number in references]
+        yield f"### {each}"
+        yield ""
+        yield description
+        yield ""
+        yield f"- cause: {explained.cause}"
+        yield f"- remedy: {explained.remedy}"
+        yield f"- source: {'; '.join(sources) or 'the tool itself: what it needs to know, or to keep its promises'}"
+        yield ""
+
+
+def catalogue() -> Iterator[str]:
+    """Yield the page of all failure modes, and of what answers each."""
+    yield "# Catalogue of failure modes"
+    yield "What is known to go wrong when a node changes its driver, and which part of the tool answers it: a"
+    yield "[finding](findings.md) of the audit, a rule of verification (`verify-…`), or a [step](steps.md) of the plan."
+    yield "A number is stable; findings refer to it. An issue is given as `repository#number`; `k/k` is kubernetes/kubernetes."
     yield ""
     yield from _table(
-        ["id", "severity", "reference", "what was found"],
+        ["number", "what goes wrong", "answered by", "how, or why not", "source"],
         [
-            [f"`{each.id}`", ", ".join(each.severities), " ".join(each.references), each.description]
-            for each in CHECKS.values()
+            [
+                each.id,
+                each.what,
+                ", ".join(map(_answer, each.answers)) or "nothing",
+                each.how,
+                each.sources,
+            ]
+            for each in FAILURES.values()
         ],
     )
-    yield "## Of a verification"
+    yield "## Not detectable"
     yield ""
-    yield from _table(
-        ["id", "severity", "reference", "what was found"],
-        [[f"`{rule.id}`", str(rule.severity), rule.reference, rule.description] for rule in RULES.values()],
-    )
+    for each in FAILURES.values():
+        if not each.answers:
+            yield f"- **{each.id}** {each.what} {each.how}"
+
+
+def _answer(name: str) -> str:
+    """Return the link to what answers a failure mode."""
+    if name == RECOMMENDATION:
+        return "the [recommendation](audit.md#recommendation)"
+    page = "steps.md" if name in KINDS else "findings.md"
+    return f"[`{name}`]({page}#{name})" if name in {*KINDS, *CHECKS, *RULES} else f"`{name}`"
 
 
 def distributions() -> Iterator[str]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from migrator.cgroups import CgroupNameError, Driver, translate_path
@@ -19,14 +18,9 @@ from migrator.checks.base import (
     where,
 )
 from migrator.checks.drivers import FLAG_KINDS
+from migrator.facts.kubelet_state import ENFORCED_BY
 from migrator.facts.model import Facts
 from migrator.findings import Finding
-
-ENFORCED_BY = {"kubeReservedCgroup": "kube-reserved", "systemReservedCgroup": "system-reserved"}
-"""Reserved cgroup -> the word in enforceNodeAllocatable that makes the kubelet insist on it."""
-
-# systemd.unit(5): `a-.slice.d` applies to every `a-*.slice`, and `slice.d` to all slices.
-_SLICE_DROP_IN = re.compile(r"/(?:(?:[^/]+-)?kubepods(?:-[^/]*)?\.)?slice\.d/[^/]+\.conf$")
 
 
 def dockerd_flag_conflict(facts: Facts) -> Iterator[Finding]:
@@ -174,7 +168,7 @@ def cgroup_root(facts: Facts) -> Iterator[Finding]:
 
 def kubelet_slice_drop_ins(facts: Facts) -> Iterator[Finding]:
     """Find drop-ins of an administrator that begin to apply to the kubelet's slices."""
-    found = [each.path for each in facts.files if each.present and _SLICE_DROP_IN.search(each.path)]
+    found = facts.cgroups.slice_drop_ins
     if found:
         yield Finding(
             id="kubelet-slice-drop-ins",

@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from migrator.checks.base import BLOCKER, INFO, WARNING, Check, command, version
-from migrator.configs.containerd import RUNC_TYPES
+from migrator.configs.containerd import DEFAULT_HANDLER, RUNC_TYPES
 from migrator.facts.model import Facts, Handler
 from migrator.findings import Finding
+
+RUNC_V2 = "io.containerd.runc.v2"
 
 CRI_PLUGINS = frozenset({"cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"})
 """Names under which containerd's CRI plugin can be disabled, over its configuration versions (failure-modes 2.2)."""
@@ -29,6 +31,64 @@ def containerd_config_version_missing(facts: Facts) -> Iterator[Finding]:
             remediation=command("containerd", "config", "dump"),
             reference="F13",
         )
+
+
+def containerd_key_misspelt(facts: Facts) -> Iterator[Finding]:
+    """Find keys of a handler that look like SystemdCgroup and are not."""
+    for each in facts.runtime.handlers:
+        if facts.runtime.kind == "containerd" and each.misspelt:
+            yield Finding(
+                id="containerd-key-misspelt",
+                severity=WARNING,
+                subject=_place(each),
+                summary=f"{', '.join(each.misspelt)} of handler {each.name} is not the key SystemdCgroup",
+                detail="containerd says `Ignoring unknown key in TOML` and goes on with the default, which is cgroupfs.",
+                remediation="spell it SystemdCgroup, or take it out",
+                reference="F13",
+            )
+
+
+def containerd_tables_ignored(facts: Facts) -> Iterator[Finding]:
+    """Find CRI tables that containerd passes over because the file is of another version."""
+    runtime = facts.runtime
+    if runtime.kind == "containerd" and runtime.ignored_cri_tables:
+        yield Finding(
+            id="containerd-tables-ignored",
+            severity=WARNING,
+            subject=runtime.config_file,
+            summary=f"containerd reads version {runtime.config_version} and ignores "
+            + ", ".join(runtime.ignored_cri_tables),
+            detail="What stands there has no effect, and nothing says so. The plan writes the tables that count.",
+            remediation=command("containerd", "config", "dump"),
+            reference="F13",
+        )
+
+
+def runtime_type_missing(facts: Facts) -> Iterator[Finding]:
+    """Find handlers that are written down without their type; since 2.0 the table of runc is merged with the built-in one."""
+    running = version(facts.runtime.version)
+    merged = facts.runtime.config_version >= 3 or (running is not None and running >= (2, 0))
+    for each in facts.runtime.handlers:
+        if (
+            facts.runtime.kind == "containerd"
+            and each.path
+            and not each.runtime_type
+            and not (merged and each.name == DEFAULT_HANDLER)
+        ):
+            yield Finding(
+                id="runtime-type-missing",
+                severity=WARNING,
+                subject=_place(each),
+                summary=f"handler {each.name} is written down without a runtime_type",
+                detail="A table that is written by hand replaces the built-in one with all its keys, "
+                "so its options, SystemdCgroup among them, belong to no runtime.",
+                remediation=f'runtime_type = "{RUNC_V2}"',
+                reference="F13",
+            )
+
+
+def _place(handler: Handler) -> str:
+    return f"{handler.path}:{handler.line}" if handler.line else handler.path or f"handler {handler.name}"
 
 
 def cri_disabled(facts: Facts) -> Iterator[Finding]:
@@ -164,6 +224,27 @@ CHECKS = (
         ("F13",),
         "containerd reads its configuration as version 1.",
         containerd_config_version_missing,
+    ),
+    Check(
+        "containerd-key-misspelt",
+        (WARNING,),
+        ("F13",),
+        "A key looks like SystemdCgroup and is not.",
+        containerd_key_misspelt,
+    ),
+    Check(
+        "containerd-tables-ignored",
+        (WARNING,),
+        ("F13",),
+        "containerd passes over CRI tables of another version than its configuration's.",
+        containerd_tables_ignored,
+    ),
+    Check(
+        "runtime-type-missing",
+        (WARNING,),
+        ("F13",),
+        "A handler is written down without its type.",
+        runtime_type_missing,
     ),
     Check("cri-disabled", (BLOCKER,), ("F12",), "containerd's CRI plugin is switched off.", cri_disabled),
     Check(

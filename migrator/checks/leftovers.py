@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from migrator.checks.base import (
@@ -21,6 +22,9 @@ from migrator.checks.base import (
 from migrator.facts.model import Container, Facts, Pod, Tree
 from migrator.findings import Finding
 from migrator.plan_table import SANDBOX
+
+_POD_SLICE = re.compile(r"kubepods-(?:(?:besteffort|burstable)-)?pod([^/]+)\.slice$")
+_SCOPE_PREFIX = {"docker": "docker-", "containerd": "cri-containerd-", "crio": "crio-(?:conmon-)?"}
 
 
 def literal_cgroups(facts: Facts) -> Iterator[Finding]:
@@ -126,6 +130,65 @@ def failed_scopes(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def slice_unit_files(facts: Facts) -> Iterator[Finding]:
+    """Find unit files of slices that only the kubelet should make."""
+    files = facts.cgroups.slice_files
+    if files:
+        transient = [each for each in files if each.startswith("/run/")]
+        units = [each.rpartition("/")[2] for each in files]
+        yield Finding(
+            id="slice-unit-files",
+            severity=WARNING,
+            subject=files[0],
+            summary=f"{plural(len(files), 'unit file')} of slices that the kubelet makes itself",
+            detail="Making such a slice can fail: `Unit kubepods.slice was already loaded or has a fragment file`. All: "
+            + ", ".join(files),
+            remediation=command("systemctl", "stop", *units)
+            if transient == list(files)
+            else "put its settings into a drop-in, remove the file, then "
+            + command("systemctl", "daemon-reload"),
+            reference="F23",
+        )
+
+
+def leaked_pod_units(facts: Facts) -> Iterator[Finding]:
+    """Find slices and scopes of pods and containers that the runtime does not know."""
+    asked = facts.runtime.version is not None and all(
+        each.subject not in ("runtime.containers", "cgroups.units") for each in facts.unknowns
+    )
+    if not facts.node.live or not asked or not is_switched(facts):
+        return
+    pods = {each.uid for each in facts.pods}
+    containers = {each.id for pod in facts.pods for each in pod.containers}
+    containers |= {each.id for each in facts.other_containers}
+    slices = [
+        unit
+        for unit in facts.cgroups.kubepods_units
+        if (uid := _POD_SLICE.search(unit)) and uid[1].replace("_", "-") not in pods
+    ]
+    prefix = _SCOPE_PREFIX.get(facts.runtime.kind, "")
+    scopes = [
+        unit
+        for unit in facts.cgroups.container_scopes
+        if prefix
+        and (found := re.fullmatch(rf"{prefix}([0-9a-f]{{64}})\.scope", unit))
+        and found[1] not in containers
+    ]
+    leaked = [*slices, *scopes]
+    if leaked:
+        yield Finding(
+            id="leaked-pod-units",
+            severity=INFO,
+            subject=leaked[0],
+            summary=f"{plural(len(slices), 'slice')} and {plural(len(scopes), 'scope')} are loaded "
+            "for pods or containers that the runtime does not know",
+            detail="Only the kubelet removes the slice of a pod, so one that was removed while it was stopped leaves it. "
+            "All: " + ", ".join(leaked),
+            remediation=command("systemctl", "stop", *leaked),
+            reference="F25",
+        )
+
+
 def spelling(parent: str) -> str:
     """Return the driver in whose spelling a stored cgroup parent is, e.g. `/kubepods/besteffort/pod…` is cgroupfs."""
     return SYSTEMD if parent.endswith(".slice") else CGROUPFS
@@ -211,5 +274,19 @@ CHECKS = (
         ("F24",),
         "Failed slices or scopes of pods and containers are loaded.",
         failed_scopes,
+    ),
+    Check(
+        "slice-unit-files",
+        (WARNING,),
+        ("F23",),
+        "There are unit files of slices that only the kubelet should make.",
+        slice_unit_files,
+    ),
+    Check(
+        "leaked-pod-units",
+        (INFO,),
+        ("F25",),
+        "Slices or scopes are loaded for pods or containers that the runtime does not know.",
+        leaked_pod_units,
     ),
 )

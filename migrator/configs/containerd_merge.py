@@ -8,7 +8,8 @@ The rules are those of the daemons themselves, found by asking containerd 1.4, 1
 - 2.x reads no CRI table of version 1, but that of version 3 in a file of version 1; and where both are there, that of
   version 3 in a file of version 2.
 - 1.5 to 1.7: a `runtimes` table replaces the implicit handler `runc`; before and after, it is there in any case.
-- 2.x tells the kubelet the driver of the first handler of runc v2 type that has options: the default one, then by name.
+- 2.x tells the kubelet the driver of the first handler of runc v2 type that has options: the default one, then by
+  name.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from migrator.configs.containerd import (
     CRI_PLUGIN,
     DEFAULT_HANDLER,
     DEFAULT_TYPE,
+    RUNC_TYPES,
     ContainerdConfig,
     HandlerConfig,
     read,
@@ -69,20 +71,22 @@ class Effective:
     """Each file, read with `tables`."""
 
     @property
-    def told(self) -> Owned | None:
-        """Return the handler whose driver a 2.x daemon tells the kubelet."""
+    def deciding(self) -> HandlerConfig | None:
+        """Return the handler whose driver is the runtime's: the default one, or the first by name that is runc.
+
+        2.x tells the kubelet that one's, and passes over handlers without options; 1.x tells nobody.
+        """
         ordered = sorted(
-            self.handlers, key=lambda owned: (owned.handler.name != self.default, owned.handler.name)
+            self.handlers, key=lambda each: (each.handler.name != self.default, each.handler.name)
         )
         return next(
-            (
-                owned
-                for owned in ordered
-                if owned.handler.runtime_type == DEFAULT_TYPE
-                and (owned.handler.has_options or not owned.file)
-            ),
-            None,
+            (each.handler for each in ordered if self._is_runc(each.handler, named=bool(each.file))), None
         )
+
+    def _is_runc(self, handler: HandlerConfig, *, named: bool) -> bool:
+        if self.merges:
+            return handler.runtime_type == DEFAULT_TYPE and (handler.has_options or not named)
+        return handler.runtime_type in RUNC_TYPES or unsettable(handler) is None
 
 
 class ConfigFileError(Exception):

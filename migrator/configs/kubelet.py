@@ -59,6 +59,8 @@ class KubeletConfig:
     fail_cgroup_v1: bool | None = None
     fail_swap_on: bool | None = None
     cpu_manager_policy: str | None = None
+    memory_manager_policy: str | None = None
+    cpu_cfs_quota_period: str | None = None
     lines: Mapping[str, int] = field(default_factory=dict)
     """1-based line of every top-level key."""
 
@@ -92,6 +94,8 @@ def read(text: bytes) -> KubeletConfig:
         fail_cgroup_v1=values.boolean("failCgroupV1"),
         fail_swap_on=values.boolean("failSwapOn"),
         cpu_manager_policy=values.string("cpuManagerPolicy"),
+        memory_manager_policy=values.string("memoryManagerPolicy"),
+        cpu_cfs_quota_period=values.string("cpuCFSQuotaPeriod"),
         lines=lines,
     )
 

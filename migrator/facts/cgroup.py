@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -20,6 +21,10 @@ from migrator.host import Reader
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _UID = "0" * 32
+TRANSIENT = "/run/systemd/transient"
+_SLICE_FILE = re.compile(r"(?:.+-)?kubepods(?:-.*)?\.slice")
+_INSISTED = frozenset(("cpu", "cpuacct", "cpuset", "memory", "pids", "hugetlb", "name=systemd"))
+"""v1 hierarchies in which the kubelet looks for a cgroup before it believes that it exists (kops#3223)."""
 _SLICE_DROP_INS = re.compile(r"(?:(?:.+-)?kubepods(?:-.*)?\.)?slice\.d")
 
 
@@ -145,14 +150,49 @@ def survey(look: Look, hierarchies: Iterable[Hierarchy], cgroup_root: str = "") 
 
 def slice_drop_ins(reader: Reader) -> tuple[str, ...]:
     """Return the drop-ins for slices that the kubelet makes, those for all slices included (systemd.unit(5), F46)."""
-    return tuple(
+    found = [
         f"{directory}/{name}/{file}"
         for directory in UNIT_DIRECTORIES
         for name in reader.names(directory)
         if _SLICE_DROP_INS.fullmatch(name)
         for file in reader.names(f"{directory}/{name}")
         if file.endswith(".conf")
-    )
+    ]
+    # /lib is /usr/lib on most systems: a file counts once, under the first of its names.
+    places: dict[Path, str] = {}
+    for path in found:
+        with contextlib.suppress(HostError):
+            places.setdefault(reader.resolve(path), path)
+    return tuple(places.values())
+
+
+def slice_files(reader: Reader, loaded: Iterable[str]) -> tuple[str, ...]:
+    """Return unit files of the kubelet's slices; a transient one belongs to a unit that is `loaded`, or is left (F23)."""
+    units = set(loaded)
+    found: dict[str, str] = {}
+    for directory in (*UNIT_DIRECTORIES, TRANSIENT):
+        for name in reader.names(directory):
+            if _SLICE_FILE.fullmatch(name) and not (directory == TRANSIENT and name in units):
+                found.setdefault(name, f"{directory}/{name}")
+    return tuple(found[name] for name in sorted(found))
+
+
+def enabled_controllers(reader: Reader, hierarchies: Iterable[Hierarchy]) -> tuple[str, ...] | None:
+    """Return the controllers that the top of cgroup v2 gives to its children; None in the other modes (F53)."""
+    hierarchies = tuple(hierarchies)
+    if [each.version for each in hierarchies] != [2]:
+        return None
+    text = reader.text(f"{hierarchies[0].mount}/cgroup.subtree_control")
+    return None if text is None else tuple(sorted(text.split()))
+
+
+def absent(look: Look, hierarchies: Iterable[Hierarchy], paths: Iterable[str]) -> tuple[str, ...]:
+    """Return those of some cgroups that are not there, as mount + path; on v1 each controller's hierarchy counts (F41)."""
+    hierarchies = tuple(hierarchies)
+    v1 = [each for each in hierarchies if each.version == 1 and _INSISTED.intersection(each.controllers)]
+    mounts = [each.mount for each in v1 or hierarchies if look.reader.exists(each.mount)]
+    wanted = (f"{mount}{path}" for path in dict.fromkeys(paths) for mount in mounts)
+    return tuple(each for each in wanted if not look.reader.exists(each))
 
 
 def _roots(look: Look, cgroup_root: str) -> list[_Count]:

@@ -9,12 +9,17 @@ from dataclasses import replace
 
 from migrator.errors import CgmigrateError
 from migrator.facts.agents import gather_agents, with_managers
-from migrator.facts.cgroup import survey
+from migrator.facts.cgroup import absent, enabled_controllers, slice_files, survey
 from migrator.facts.cluster import Ask, gather_cluster, is_asked
+from migrator.facts.devices import gather_gpus
 from migrator.facts.kubelet import KubeletLook, decided, gather_kubelet
+from migrator.facts.kubelet_state import enforced_paths
 from migrator.facts.look import Look
-from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, Runtime, Source
+from migrator.facts.manager import gather_manager
+from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, ReferringFile, Runtime, Source
 from migrator.facts.node import gather_node
+from migrator.facts.oci import gather_oci
+from migrator.facts.references import gather_references
 from migrator.facts.runtime import RuntimeLook, gather_runtime
 from migrator.facts.units import started_at
 from migrator.facts.workloads import gather_workloads
@@ -27,17 +32,25 @@ KUBEPODS_UNITS = ("kubepods*.slice", "*-kubepods*.slice")
 CONTAINER_SCOPES = ("docker-*.scope", "cri-containerd-*.scope", "crio-*.scope")
 
 
-def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask: Ask | None = None) -> Facts:
+def gather(
+    reader: Reader,
+    progress: Callable[[str], None] = lambda _: None,
+    ask: Ask | None = None,
+    *,
+    host_files: bool = True,
+) -> Facts:
     """Look at a node: the machine, kubelet, runtime, cgroup tree, workloads, and what its API server says of it.
 
     `progress` is told each before it begins. The API server is asked only where `ask` says how: in the middle of a run it
-    may be away, and nothing of the node itself may wait for it.
+    may be away, and nothing of the node itself may wait for it. `host_files`: also search those that are neither the kubelet's
+    nor the runtime's for references to the old tree.
     """
     look = Look(reader)
     with ExitStack() as stack:
         units = stack.enter_context(Units(reader)) if reader.live else None
         progress("the node")
-        node = replace(gather_node(look), agents=gather_agents(look, units))
+        gpus, linked = gather_gpus(look)
+        node = replace(gather_node(look), gpus=gpus, gpu_links=linked, agents=gather_agents(look, units))
         progress("the kubelet")
         kubelet_look = gather_kubelet(look, units)
         progress("the container runtime")
@@ -46,8 +59,20 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
         progress("the cgroup tree")
         tree = survey(look, node.hierarchies, kubelet.cgroup_root)
         cgroups = _with_units(look, units, tree.cgroups)
+        cgroups = replace(
+            cgroups,
+            slice_files=slice_files(reader, cgroups.kubepods_units),
+            enabled=enabled_controllers(reader, node.hierarchies),
+            reserved_absent=absent(look, node.hierarchies, enforced_paths(kubelet)),
+        )
+        runtime = replace(runtime_look.runtime, oci=gather_oci(look, runtime_look.runtime))
+        manager = gather_manager(look, units)
     progress("pods and containers")
     pods, others = gather_workloads(look, runtime_look.containers, tree.pods, kubelet.cgroup_root)
+    references: tuple[ReferringFile, ...] = ()
+    if host_files:
+        progress("host files that name the old tree")
+        references = gather_references(look, kubelet, runtime_look.runtime)
     cluster = None
     if ask is not None and is_asked(kubelet, node, ask):
         progress("the API server")
@@ -57,13 +82,15 @@ def gather(reader: Reader, progress: Callable[[str], None] = lambda _: None, ask
         version=FACTS_VERSION,
         node=node,
         kubelet=kubelet,
-        runtime=runtime_look.runtime,
+        runtime=runtime,
         cgroups=cgroups,
+        manager=manager,
         pods=pods,
         other_containers=others,
         files=tuple(look.files[path] for path in sorted(look.files)),
         unknowns=tuple(look.unknowns),
         cluster=cluster,
+        references=references,
     )
 
 

@@ -15,6 +15,7 @@ from migrator.configs.kubelet import KubeletConfig
 from migrator.configs.secrets import mask_words
 from migrator.configs.text import ConfigSyntaxError
 from migrator.errors import HostError
+from migrator.facts.kubelet_state import gather_checkpoints, places_of
 from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Source, Unit
 from migrator.facts.node import package_version
@@ -141,6 +142,11 @@ def gather_kubelet(look: Look, units: Units | None) -> KubeletLook:
         fail_cgroup_v1=settings.switch("--fail-cgroupv1", config.fail_cgroup_v1),
         fail_swap_on=settings.switch("--fail-swap-on", config.fail_swap_on),
         cpu_manager_policy=settings.text("--cpu-manager-policy", config.cpu_manager_policy) or "none",
+        memory_manager_policy=settings.text("--memory-manager-policy", config.memory_manager_policy)
+        or "none",
+        cpu_quota_period=settings.text("--cpu-cfs-quota-period", config.cpu_cfs_quota_period),
+        checkpoints=gather_checkpoints(look, _value(decisive, "--root-dir")),
+        places=places_of(look, pid),
         kubeconfig=_value(decisive, "--kubeconfig") or "",
     )
     # The runtime's answer must not stand for a configuration that cannot be told.

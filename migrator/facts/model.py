@@ -127,6 +127,10 @@ class Node:
     """The system's own, one per set of controllers."""
     controllers: tuple[str, ...] = ()
     """Available in any hierarchy, without v1's named ones (F21)."""
+    gpus: tuple[str, ...] = ()
+    """Paths that tell of an accelerator: device nodes, or its container tools (F55)."""
+    gpu_links: bool | None = None
+    """Every device node of NVIDIA has its link in /dev/char; None: there is none, or it could not be seen (F55)."""
     extra_cgroup_mounts: tuple[str, ...] = ()
     """Mount points of further cgroup mounts: a leaked one misleads the kubelet (F21)."""
     selinux: str = ""
@@ -174,6 +178,13 @@ class Kubelet:
     fail_cgroup_v1: bool | None = None
     fail_swap_on: bool | None = None
     cpu_manager_policy: str = "none"
+    memory_manager_policy: str = "none"
+    cpu_quota_period: str = ""
+    """cpuCFSQuotaPeriod as written, e.g. `10ms`; empty: the default of 100ms (F56)."""
+    checkpoints: tuple[tuple[str, str], ...] = ()
+    """(file, policy) of each manager's checkpoint, which the next start compares with the configuration (F60)."""
+    places: tuple[tuple[str, str], ...] = ()
+    """(controller, cgroup) of the running kubelet in the v1 hierarchies of `cpu` and `memory` (F45)."""
     kubeconfig: str = ""
     """Empty: standalone, no API server."""
 
@@ -213,6 +224,8 @@ class Runtime:
     config_version: int = 0
     driver: Driver = field(default_factory=lambda: Driver(value=None))
     """As configured on disk: what it would use if it started now (default handler for containerd)."""
+    oci: str = ""
+    """The OCI runtime of the default handler and its version, e.g. `runc 1.1.5`; empty: not known (F24, F48, F55, F58)."""
     driver_reported: Driver = field(default_factory=lambda: Driver(value=None))
     """As the running daemon says: `docker info`, CRI RuntimeConfig or Status; None when it cannot or does not say."""
     handlers: tuple[Handler, ...] = ()
@@ -294,8 +307,31 @@ class Cgroups:
     """Failed units among the two above."""
     slice_drop_ins: tuple[str, ...] = ()
     """Drop-ins that systemd applies to the kubelet's slices once it makes them (F46)."""
+    slice_files: tuple[str, ...] = ()
+    """Unit files of the kubelet's slices: an administrator's, or a transient one whose unit is not loaded (F23)."""
+    enabled: tuple[str, ...] | None = None
+    """Controllers that the top of cgroup v2 gives to its children; None: no cgroup v2 alone, or not readable (F53)."""
+    reserved_absent: tuple[str, ...] = ()
+    """Cgroups that the kubelet will insist on under systemd and that are not there, as mount + path (F38, F41)."""
     descendants: int = 0
     dying: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manager:
+    """systemd and its bus: how much they carry. None is not known; only a running node can tell most of it."""
+
+    bus_connections: int | None = None
+    bus_limit: int | None = None
+    """Connections that one user may have; None with dbus-broker, which counts otherwise (F48)."""
+    units: int | None = None
+    """Names of units that are loaded (F50)."""
+    mounts: int | None = None
+    """Lines of /proc/self/mountinfo; each is a unit of systemd's (F50)."""
+    run_scopes: int | None = None
+    """Loaded `run-*.scope` units: what `systemd-run` made, one for each mount of an old kubelet (F51)."""
+    cpu_percent: int | None = None
+    """Share of one CPU that process 1 has used since the boot (F50)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,6 +442,31 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A place in a host file that names the tree of the cgroupfs driver (F65)."""
+
+    line: int
+    old: str
+    """As it stands, with what looks like a credential masked."""
+    new: str = ""
+    """What it becomes on request; empty: it is left to a person, and `reason` says why."""
+    reason: str = ""
+    """`pattern`, `built`, `word`, `unsure`, `runtime`, `beside`: see `references.MEANING`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferringFile:
+    """A file of the host, not of the kubelet or the runtime, that names the tree of the cgroupfs driver (F65)."""
+
+    file: File
+    kind: str
+    """`cron`, `unit`, `environment`, `script`, `agent`, `kubernetes`, `system`."""
+    references: tuple[Reference, ...]
+    readers: tuple[str, ...] = ()
+    """Units that read it when they start, as far as names and unit files tell; the kubelet's and the runtime's not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Everything that checks, plan and verification may know about a node."""
 
@@ -414,6 +475,7 @@ class Facts:
     kubelet: Kubelet
     runtime: Runtime
     cgroups: Cgroups
+    manager: Manager = field(default_factory=Manager)
     pods: tuple[Pod, ...] = ()
     other_containers: tuple[Container, ...] = ()
     """Containers outside Kubernetes (F64)."""
@@ -422,3 +484,5 @@ class Facts:
     unknowns: tuple[Unknown, ...] = ()
     cluster: Cluster | None = None
     """What the API server says; None for a standalone kubelet, an image, or when nobody asked."""
+    references: tuple[ReferringFile, ...] = ()
+    """Files of monitoring, cron jobs, units and agents that name the tree of the cgroupfs driver, by path."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from migrator.configs.containerd import RUNC_TYPES
+from migrator.configs.containerd_merge import daemon_version
 from migrator.containers import RuntimeContainer
 from migrator.cri import CONTAINERD, CRIO, Cri
 from migrator.docker import SOCKET as DOCKER
@@ -198,13 +200,20 @@ def _cri(
 
 
 def _containerd_says(cri: Cri) -> str | None:
-    """Return the driver of containerd's default handler as CRI Status has it; for 1.x, which has no RuntimeConfig."""
-    table = _inner(cri.status(verbose=True).get("info"), "config", "containerd")
-    name = table.get("defaultRuntimeName") or "runc"
-    handler = _inner(table, "runtimes", str(name))
-    if not handler:
+    """Return the driver of containerd's default handler as CRI Status has it; for 1.x, which has no RuntimeConfig.
+
+    Where that is no runc, of the first one by name. None for 1.4 and older, whose Status shows no handler's options.
+    """
+    if (daemon_version(cri.version()[1]) or (0, 0)) < (1, 5):
         return None
-    return "systemd" if _inner(handler, "options").get("SystemdCgroup") is True else "cgroupfs"
+    table = _inner(cri.status(verbose=True).get("info"), "config", "containerd")
+    default = str(table.get("defaultRuntimeName") or "runc")
+    handlers = _inner(table, "runtimes")
+    for name in sorted(handlers, key=lambda name: (name != default, name)):
+        handler = _inner(handlers, name)
+        if handler.get("runtimeType") in RUNC_TYPES:
+            return "systemd" if _inner(handler, "options").get("SystemdCgroup") is True else "cgroupfs"
+    return None
 
 
 def _containers(

@@ -111,10 +111,16 @@ def containerd_configured(look: Look, runtime: Runtime, service: Unit) -> Runtim
             "runtime.driver",
             "containerd 1.x and 2.x read these files differently, and its version is not known",
         )
+    elif drivers == {None}:
+        look.unknown(
+            "runtime.driver",
+            "containerd has no handler of runc type, and no other takes its driver from here",
+        )
+    known = len(drivers) == 1 and None not in drivers
     return replace(
         runtime,
         config_version=first.version if files[0].text is not None else 0,
-        driver=decided(_containerd_chain(layers, first)) if len(drivers) == 1 else Driver(value=None),
+        driver=decided(_containerd_chain(layers, first)) if known else Driver(value=None),
         handlers=_handlers(first if daemon else merged[-1]),
         legacy_systemd_cgroup=first.legacy_systemd_cgroup,
         ignored_cri_tables=tuple(
@@ -161,14 +167,8 @@ def _broken(layers: Iterable[Parsed[containerd.ContainerdConfig]]) -> Iterator[S
             yield Source(kind=layer.kind, value=None, path=layer.path, line=layer.line)
 
 
-def _deciding(merged: Effective) -> str:
-    """Return the name of the handler whose driver counts for the kubelet."""
-    return merged.told.handler.name if merged.merges and merged.told else merged.default
-
-
-def _driver_of(merged: Effective) -> CgroupDriver:
-    named = next((each for each in merged.handlers if each.handler.name == _deciding(merged)), None)
-    return (named.handler.driver if named else None) or CgroupDriver.CGROUPFS
+def _driver_of(merged: Effective) -> CgroupDriver | None:
+    return (merged.deciding.driver or CgroupDriver.CGROUPFS) if merged.deciding else None
 
 
 def _containerd_chain(
@@ -176,7 +176,7 @@ def _containerd_chain(
 ) -> Iterator[Source]:
     yield Source(kind="default", value=CgroupDriver.CGROUPFS.value)
     for layer, config in zip(layers, merged.configs, strict=True):
-        handler = config.handlers.get(_deciding(merged))
+        handler = config.handlers.get(merged.deciding.name) if merged.deciding else None
         driver = handler.driver if handler else None
         if driver is None and layer.kind == "config-drop-in" and config.has_cri_section and not merged.merges:
             driver = CgroupDriver.CGROUPFS

@@ -30,6 +30,7 @@ _PASSING: Mapping[str, frozenset[str]] = {
     "pods": frozenset({"sandbox_state"}),
     "trees": frozenset({"populated"}),
     "cgroups": frozenset({"descendants", "dying"}),
+    "manager": frozenset({"bus_connections", "units", "mounts", "run_scopes", "cpu_percent"}),
     "unknowns": frozenset({"reason"}),
     "cluster": frozenset({"reason", "etcd_healthy", "etcd_unready"}),
     "cluster.node": frozenset({"ready"}),
@@ -94,7 +95,7 @@ def digest(facts: Facts) -> str:
     """Return the SHA-256, in hex, of all facts that stay the same between two looks at a node nobody touches.
 
     Left out is what changes by itself: boot id, process ids, invocation ids; the active state of units, containers and
-    sandboxes; which cgroups hold a process now; the kernel's counters; the wording of why a fact is unknown; the uid
+    sandboxes; which cgroups hold a process now; the kernel's and systemd's counters; the wording of why a fact is unknown; the uid
     that looked; and what the API server says of the health of nodes, pods, budgets and etcd. What is configured, which
     pods and containers there are, and where, all count.
     """

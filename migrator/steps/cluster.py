@@ -81,8 +81,8 @@ class OnNode:
         """Return a command line for the operator."""
         return shlex.join(("kubectl", "--kubeconfig", self.kubeconfig, *words))
 
-    def lift(self, hands: Hands) -> None:
-        """Uncordon what this run has cordoned, and nothing else, and take its mark away."""
+    def lift(self, hands: Hands, *, kept: bool) -> None:
+        """Uncordon what this run has cordoned, and nothing else, and take its mark away; `kept`: it was cordoned before."""
         try:
             node = self.found(hands)
         except StepError as error:
@@ -96,7 +96,7 @@ class OnNode:
         elif mark == f"{hands.run}:kept":
             hands.say(f"{self.node} was cordoned before this run, and stays so")
         else:
-            if node.get("spec", {}).get("unschedulable"):
+            if node.get("spec", {}).get("unschedulable") and not kept:
                 hands.say(
                     f"{self.node} is cordoned, and somebody took the mark of this run away: "
                     "uncordon it unless they want it so"
@@ -122,12 +122,11 @@ class OnNode:
         control.cordon(self.node)
         hands.say(f"{self.node} is cordoned")
 
-    def commands_of_lift(self) -> tuple[str, str]:
-        """Return what an operator does in the place of `lift`."""
-        return (
-            self.kubectl("uncordon", self.node),
-            self.kubectl("annotate", "node", self.node, f"{ANNOTATION}-"),
-        )
+    def lift_patiently(self, hands: Hands, *, kept: bool) -> None:
+        """Lift, or leave to the operator what does the same, as long as the API server is away."""
+        unmark = self.kubectl("annotate", "node", self.node, f"{ANNOTATION}-")
+        left = (unmark,) if kept else (self.kubectl("uncordon", self.node), unmark)
+        patiently(hands, "uncordon", self.patience, lambda: self.lift(hands, kept=kept), *left)
 
 
 class Cordon(OnNode):
@@ -163,9 +162,7 @@ class Cordon(OnNode):
 
     def revert(self, hands: Hands, undo: Undo) -> None:
         """Uncordon; an API server that is away is waited for, then the command is left to the operator."""
-        uncordon, unmark = self.commands_of_lift()
-        left = (unmark,) if undo["unschedulable"] else (uncordon, unmark)
-        patiently(hands, "uncordon", self.patience, lambda: self.lift(hands), *left)
+        self.lift_patiently(hands, kept=undo["unschedulable"])
 
 
 class Uncordon(OnNode):
@@ -175,7 +172,10 @@ class Uncordon(OnNode):
 
     def apply(self, hands: Hands) -> None:
         """Uncordon, as soon as the API server is back."""
-        patiently(hands, "uncordon", self.patience, lambda: self.lift(hands), *self.commands_of_lift())
+        cluster = hands.begun().cluster
+        self.lift_patiently(
+            hands, kept=cluster is not None and cluster.node is not None and cluster.node.unschedulable
+        )
 
     def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
         """Cordon; a rollback needs no API server, so one that does not answer is said and not waited for."""

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from typing import Any, ClassVar
 
-from migrator.errors import StepError
+from migrator.errors import HostError, StepError
 from migrator.host import FileState, Reader
 from migrator.steps import Hands, Params, Sight, Undo, Where
 
@@ -25,6 +26,7 @@ class WriteFile:
         self.real: str = params.get("real_path", self.path)
         self.before: str = params["before"]["sha256"]
         self.after: str = params["after"]["sha256"]
+        self.restart: list[str] = list(params.get("restart", ()))
 
     def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
         """Compare the digest on disk with the plan's two."""
@@ -67,7 +69,11 @@ class WriteFile:
         """Put back bytes, owner, mode and label; a version that is neither ours nor the original is kept beside."""
         old = _from_json(undo["state"])
         hands.host.tidy(old.path)
-        now = hands.host.state(self.path)
+        now = hands.host.state(old.path)
+        if (leads := _leads(hands.host, self.path)) != now.path:
+            hands.left(
+                f"ls -l {shlex.quote(self.path)}  # it leads to {leads} now; {now.path}, to which it led, is restored"
+            )
         if now == old:
             hands.host.flush(old.path)
             return
@@ -75,13 +81,24 @@ class WriteFile:
             saved = _free(hands.host, now.path + SAVED)
             hands.host.write(saved, hands.host.read(now.path), like=now)
             hands.say(f"{self.path} was edited since; that version is kept as {saved}")
-        hands.say(f"restoring {self.path}")
+        readers = (
+            f"; restart {shlex.join(self.restart)} by hand, which may have read it" if self.restart else ""
+        )
+        hands.say(f"restoring {self.path}{readers}")
         if old.kind == "absent":
             hands.host.remove(old.path)
             for directory in undo["directories"]:
                 hands.host.remove_directory(directory)
             return
         hands.host.write(old.path, hands.blob(old.sha256), like=old)
+
+
+def _leads(reader: Reader, path: str) -> str:
+    """Return where a path leads, or why nowhere."""
+    try:
+        return reader.node_path(reader.resolve(path))
+    except HostError as error:
+        return f"nowhere ({error.message})"
 
 
 def _free(reader: Reader, path: str) -> str:

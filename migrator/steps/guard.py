@@ -9,14 +9,16 @@ which one must hold: the run is over (`active` is gone), or this run has allowed
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import ClassVar
 
-from migrator.errors import HostError
+from migrator.errors import CgmigrateError, HostError
 from migrator.facts.units import GUARD
 from migrator.statedir import STATE
 from migrator.steps import Hands, Params, Sight, Undo, Where
+from migrator.steps.file import digest
 
 ACTIVE = f"{STATE}/active"
 ALLOW = "/run/cgmigrate/allow"
@@ -60,10 +62,18 @@ def install(hands: Hands, units: Sequence[str]) -> None:
             allow(hands, unit)
     directories = [drop_in(unit).rpartition("/")[0] for unit in units]
     made = set(_made(hands)) | {directory for directory in directories if not hands.host.exists(directory)}
-    hands.host.write(ACTIVE, json.dumps({"made": sorted(made)}).encode() + b"\n", mode=0o600)
+    _put(hands, ACTIVE, json.dumps({"made": sorted(made)}).encode() + b"\n", mode=0o600)
     for unit in units:
-        hands.host.write(drop_in(unit), text(unit))
+        _put(hands, drop_in(unit), text(unit))
     hands.control.reload()
+
+
+def _put(hands: Hands, path: str, data: bytes, mode: int = 0o644) -> None:
+    """Write, but where it stands already only flush it: a full disk does not take away the guard that is there."""
+    if hands.host.state(path).sha256 == digest(data):
+        hands.host.flush(path)
+    else:
+        hands.host.write(path, data, mode=mode)
 
 
 def release(hands: Hands, units: Sequence[str]) -> None:
@@ -155,8 +165,15 @@ class ReleaseGuard:
                 hands.control.start(unit)
 
     def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
-        """Install again before anything is taken back."""
-        install(hands, self.units)
+        """Install again before anything is taken back; half a guard would keep a healthy node down at its next boot."""
+        before = remains(hands, self.units)
+        try:
+            install(hands, self.units)
+        except CgmigrateError:
+            if not before:
+                with contextlib.suppress(CgmigrateError):
+                    release(hands, self.units)
+            raise
 
 
 def ensure_active(hands: Hands, units: Sequence[str]) -> None:

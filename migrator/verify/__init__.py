@@ -177,7 +177,7 @@ def verify_pods(
 def _facts(reader: Reader, progress: Callable[[str], None]) -> Facts:
     from migrator.facts.gather import gather  # noqa: PLC0415 late: judging alone needs no parser
 
-    facts: Facts = gather(reader, progress)
+    facts: Facts = gather(reader, progress, host_files=False)
     return facts
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -118,6 +118,101 @@ def test_an_edit_between_apply_and_rollback_is_kept_beside(image: Path, tmp_path
     assert saved in done.stderr
     assert theirs == (image / saved).read_bytes()
     assert original == {name: value for name, value in snapshot(image).items() if name != saved}
+
+
+REFERRING = {
+    "etc/cron.d/usage": (
+        0o640,
+        "# who reads /kubepods\n* * * * * root du /sys/fs/cgroup/memory/kubepods\r\n",
+        "# who reads /kubepods\n* * * * * root du /sys/fs/cgroup/memory/kubepods.slice\r\n",
+    ),
+    "etc/systemd/system/watch.service": (
+        0o644,
+        "[Service]\nExecStart=/usr/local/bin/watch --cgroup=/kubepods/burstable",
+        "[Service]\nExecStart=/usr/local/bin/watch --cgroup=/kubepods.slice/kubepods-burstable.slice",
+    ),
+    "etc/prometheus/rules.yml": (
+        0o600,
+        f'token: {PLANTED}\na: x{{id="/kubepods"}}\nb: x{{id=~"/kubepods/.*"}}\n',
+        f'token: {PLANTED}\na: x{{id="/kubepods.slice"}}\nb: x{{id=~"/kubepods/.*"}}\n',
+    ),
+    "etc/telegraf/telegraf.conf": (0o644, 'paths = ["/kubepods/*"]\n', 'paths = ["/kubepods/*"]\n'),
+}
+
+
+def test_references_are_shown_by_the_audit_rewritten_on_request_and_taken_back(
+    image: Path, tmp_path: Path
+) -> None:
+    for name, (mode, text, _) in REFERRING.items():
+        file = image / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text.encode())
+        file.chmod(mode)
+    original = snapshot(image)
+
+    audit = json.loads(cgmigrate("audit", "--root", image, "--format", "json").stdout)
+    found = {each["subject"]: each for each in audit["findings"] if each["id"] == "old-paths-referenced"}
+    assert {
+        "/etc/cron.d/usage:2",
+        "/etc/systemd/system/watch.service:2",
+        "/etc/prometheus/rules.yml:2",
+        "/etc/telegraf/telegraf.conf:1",
+    } == set(found)
+    assert "systemctl restart watch.service" in found["/etc/systemd/system/watch.service:2"]["remediation"]
+    assert "pattern" not in found["/etc/cron.d/usage:2"]["detail"]
+    assert "regular expression" in found["/etc/telegraf/telegraf.conf:1"]["detail"]
+    assert not {path for path in written(planned_offline(image)) if path.lstrip("/") in REFERRING}
+
+    steps = planned_offline(image, "--references", "-o", tmp_path / "plan.json")
+    assert ["/etc/cron.d/usage", "/etc/prometheus/rules.yml", "/etc/systemd/system/watch.service"] == [
+        path for path in written(steps) if path.lstrip("/") in REFERRING
+    ]
+    assert {"daemon-reload", "daemon-reload(back)"} <= {step["id"] for step in steps}
+    assert PLANTED not in (tmp_path / "plan.json").read_text()
+    applied = cgmigrate("apply", "--root", image, tmp_path / "plan.json", "--yes")
+    assert 0 == applied.returncode, applied.stderr
+    assert "systemctl restart watch.service" in applied.stdout
+    for name, (mode, _, text) in REFERRING.items():
+        assert text == (image / name).read_bytes().decode(), name
+        assert mode == (image / name).stat().st_mode & 0o777
+
+    back = cgmigrate("rollback", "--root", image, "--yes")
+    assert 0 == back.returncode
+    assert "restart watch.service by hand" in back.stderr
+    assert original == snapshot(image)
+
+
+def planned_offline(image: Path, *arguments: str | Path) -> list[dict[str, Any]]:
+    made = cgmigrate("plan", "--root", image, "--format", "json", *arguments)
+    assert 0 == made.returncode, made.stderr
+    steps: list[dict[str, Any]] = json.loads(made.stdout)["steps"]
+    return steps
+
+
+def written(steps: list[dict[str, Any]]) -> list[str]:
+    return [step["params"]["path"] for step in steps if step["kind"] == "write-file"]
+
+
+def test_what_names_the_old_tree_can_be_rewritten_after_the_switch(image: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    planned_offline(image, "-o", first)
+    assert 0 == cgmigrate("apply", "--root", image, first, "--yes").returncode
+    shutil.rmtree(image / "sys/fs/cgroup")  # no cgroup outlives a boot
+    job = image / "etc/cron.d/usage"
+    job.parent.mkdir(parents=True, exist_ok=True)
+    job.write_text("* * * * * root du /sys/fs/cgroup/memory/kubepods\n")
+    switched = snapshot(image)
+
+    steps = planned_offline(image, "--references", "-o", second)
+    shown = cgmigrate("plan", "--root", image, "--references").stdout
+    assert ["write-file:/etc/cron.d/usage"] == [step["id"] for step in steps]
+    assert "Cannot be undone" not in shown
+    applied = cgmigrate("apply", "--root", image, second, "--yes")
+
+    assert (0, True) == (applied.returncode, "no pod was touched" in applied.stdout)
+    assert "du /sys/fs/cgroup/memory/kubepods.slice" in job.read_text()
+    assert 0 == cgmigrate("rollback", "--root", image, "--yes").returncode
+    assert switched == snapshot(image)
 
 
 PLAN_DAMAGE = [

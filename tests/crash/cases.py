@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -56,6 +57,8 @@ class Variant:
     files: tuple[tuple[str, str], ...] = ()
     in_cluster: bool = False
     control_plane: bool = False
+    cordoned: bool = False
+    """Somebody cordoned it before."""
 
 
 VARIANTS = {
@@ -66,6 +69,7 @@ VARIANTS = {
     "control-plane": Variant(
         "containerd-1.6-kubelet-1.20", "containerd", in_cluster=True, control_plane=True
     ),
+    "cordoned": Variant("docker-20.10-kubelet-1.20", "docker", in_cluster=True, cordoned=True),
 }
 
 
@@ -111,7 +115,12 @@ def _with_files(facts: Facts, variant: Variant) -> Facts:
 
 
 def _in_cluster(facts: Facts, variant: Variant) -> Facts:
-    here = cluster_node("worker-1", machine_id=facts.node.machine_id, control_plane=variant.control_plane)
+    here = cluster_node(
+        "worker-1",
+        machine_id=facts.node.machine_id,
+        control_plane=variant.control_plane,
+        unschedulable=variant.cordoned,
+    )
     own = [
         cluster_pod(
             pod.name,
@@ -209,7 +218,8 @@ def machine_from(root: Path, plan: Plan, facts: Facts) -> Machine:
             "metadata": {"name": CONFIG_MAP, "uid": "map-uid", "resourceVersion": "7"},
             "data": {"kubelet": SETTINGS.decode()},
         }
-        api = Api(node={"metadata": metadata, "spec": {}}, config_map=config_map)
+        spec = {"unschedulable": True} if facts.cluster.node.unschedulable else {}
+        api = Api(node={"metadata": metadata, "spec": spec}, config_map=config_map)
     machine = Machine(root, facts.runtime.kind, pods, api)
     if facts.cluster and facts.cluster.node and facts.cluster.node.control_plane:
         machine.api_pod = pods[0].name
@@ -304,7 +314,7 @@ def snapshot(machine: Machine) -> dict[str, Any]:
         ),
         "cgroups": sorted(_cgroups(machine)),
         "run": sorted(path.name for path in (machine.root / "run").iterdir()),
-        "node": machine.api.node if machine.api else None,
+        "node": copy.deepcopy(machine.api.node) if machine.api else None,
         "config map": machine.api.config_map["data"] if machine.api else None,
     }
 

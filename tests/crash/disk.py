@@ -59,6 +59,16 @@ class Fate:
     """errno of the failing call."""
     lasting: bool = False
     """All that follows of the same kind fails too, until somebody mends it."""
+    how: str = ""
+    """The failing call is a unit's job, and this is how it fails (`simulator.JOBS`)."""
+    away_at: int = 0
+    """The request to the API server from which on it does not answer."""
+    away_for: float = 0.0
+    """For how many seconds."""
+    asked: int = 0
+    """Requests to the API server, answered or not."""
+    back_at: float = 0.0
+    """When it answers again."""
     events: list[Event] = field(default_factory=list)
     failed: str = ""
     """The call that was failed."""
@@ -72,11 +82,25 @@ class Fate:
         """
         event = Event(len(self.events) + 1, call, what)
         self.events.append(event)
-        if event.number == self.crash_at:
+        if 0 < self.crash_at <= event.number:
             raise Crash
+        if self.how:
+            return
         if event.number == self.fail_at or (self.lasting and self.failed == kind_of(call)):
             self.failed = kind_of(call)
             raise refuse(self.error) if refuse else OSError(self.error, os.strerror(self.error), what)
+
+    @property
+    def breaks(self) -> bool:
+        """Tell whether the event that was just met is the job that fails."""
+        return bool(self.how) and len(self.events) == self.fail_at
+
+    def ask(self, now: float) -> bool:
+        """Count a request to the API server; tell whether it answers."""
+        self.asked += 1
+        if self.asked == self.away_at:
+            self.back_at = now + self.away_for
+        return now >= self.back_at
 
 
 def kind_of(call: str) -> str:

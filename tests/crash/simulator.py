@@ -50,6 +50,8 @@ MOUNTS = "".join(
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 RUNTIME_FILES = {"docker": "/etc/docker/daemon.json", "containerd": "/etc/containerd/config.toml"}
 MANIFESTS = "/etc/kubernetes/manifests"
+JOBS = ("refused", "down", "late")
+"""How a unit's job fails: nothing was done; the unit is down, and failed; or all was done, and nobody waited for it."""
 
 
 @dataclass(slots=True)
@@ -160,8 +162,8 @@ class Machine:
         self.violations: list[str] = []
         self.api_pod = ""
         """Name of the pod that is the API server; empty: it is on another node."""
-        self.refuses: set[str] = set()
-        """Units that do not start, whatever their files say."""
+        self.broken: dict[str, str] = {}
+        """Unit → how each of its jobs fails until somebody mends it."""
         self.disk: Disk
         (root / "proc/self").mkdir(parents=True, exist_ok=True)
         (root / "proc/self/mountinfo").write_text(MOUNTS)
@@ -224,7 +226,7 @@ class Machine:
             return
         if name == "docker.service":
             self.start("docker.socket")
-        if name in self.refuses:
+        if self.broken.get(name) == "down":
             unit.active = "failed"
             return
         unit.active, unit.pid = "active", next(self.serial)
@@ -386,7 +388,8 @@ class Machine:
         Raises:
             KubeError: it is away, or its own container is down.
         """
-        if self.api is None or self.api.away or not self._carries_a_running_api_server():
+        answers = self.disk.fate.ask(self.clock.now)
+        if self.api is None or self.api.away or not answers or not self._carries_a_running_api_server():
             raise KubeError("connection refused", kind="unreachable")
         return self.api
 
@@ -488,8 +491,18 @@ class SimUnits(UnitControl):
         """Nothing fails here but units of the node's own."""
 
     def _do(self, verb: str, unit: str, work: Callable[[str], None]) -> UnitState:
-        self.machine.disk.fate.meet(verb, unit, _unit_refuses)
-        work(unit)
+        fate = self.machine.disk.fate
+        fate.meet(verb, unit, _unit_refuses)
+        how = fate.how if fate.breaks else self.machine.broken.get(unit, "")
+        if how and fate.lasting and fate.breaks:
+            self.machine.broken[unit] = how
+        if how == "down":
+            self.machine.stop(unit)
+            self.machine.units[unit].active = "failed"
+        if how in ("", "late"):
+            work(unit)
+        if how:
+            raise HostError(f"cannot {verb} {unit}: the job failed ({how})")
         if self.state(unit).active_state == "failed":
             raise HostError(f"cannot {verb} {unit}: failed")
         return self.state(unit)
@@ -597,6 +610,7 @@ class SimKube(KubeControl):
         api = self.machine.api_answers()
         for pod in [each for each in self.machine.own_pods() if each.owner == "ReplicaSet"]:
             check()
+            self.machine.api_answers()
             self.machine.disk.fate.meet("evict", f"{node}/{pod.name}", _api_refuses)
             api.gone.add(pod.uid)
             for container in [each for each in self.machine.containers.values() if each.pod == pod]:

@@ -86,7 +86,10 @@ def test_every_exit_code_has_a_meaning() -> None:
 
 @pytest.mark.parametrize("each", [*CHECKS, *RULES])
 def test_every_finding_is_in_the_reference(each: str) -> None:
-    assert f"| `{each}` |" in text("docs", "reference", "findings.md")
+    page = text("docs", "reference", "findings.md")
+
+    assert f"| [`{each}`](#{each}) |" in page
+    assert f"\n### {each}\n" in page
 
 
 @pytest.mark.parametrize("kind", KINDS)

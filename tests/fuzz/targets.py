@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
-from migrator import audit, cgroups, cri, drain, kube, limits, translate
+from migrator import audit, cgroups, cri, drain, kube, limits, references, translate
 from migrator.cgroups import CgroupNameError, Driver, QoS, Runtime, RuntimeUnknownError
 from migrator.configs import containerd, crio, docker, flags, kubelet, units
 from migrator.configs.diff import unified_diff
@@ -478,6 +478,19 @@ def _translate(data: bytes) -> None:
         _hold("nothing is changed that is not counted", translated.replaced or translated.text == data)
         again = translator.translate_bytes(translated.text)
         _hold("a translated text is left alone", again.text == translated.text)
+
+
+def _references(data: bytes) -> None:
+    for runtime in ("docker", "unknown"):
+        translator = references.translator_of(runtime, "")
+        if translator is None:
+            raise BrokenError("the root of the tree can be named")
+        edited = references.rewrite(data, translator)
+        _hold("lines stay lines", edited.text.count(b"\n") == data.count(b"\n"))
+        _hold("nothing is changed that is not listed", edited.edits or edited.text == data)
+        _hold("a rewritten text is left alone", not references.rewrite(edited.text, translator).edits)
+        told = list(references.references(data, translator))
+        _hold("what is told is what is done", len(edited.edits) == sum(bool(each.new) for each in told))
 
 
 # -- seeds ---------------------------------------------------------------------------------------------------------
@@ -1034,6 +1047,13 @@ TARGETS: dict[str, Target] = {
         Target("cri-info", _cri_info, (), _INFO, _JSON_WORDS, json_like=True),
         Target("cgroup-names", _cgroup_names, (), _PATHS, _PATH_WORDS),
         Target("translate", _translate, (), _LINES, _PATH_WORDS),
+        Target(
+            "references",
+            _references,
+            (),
+            (*_LINES, b'B=/sys/fs/cgroup/kubepods\ncat "$B/tasks"\n', b'x{id=~"/kubepods/(.*)"}\n'),
+            (*_PATH_WORDS, b"|", b"$B", b"B=", b"# ", b'"', b"(", b")", b"password: "),
+        ),
     )
 }
 """Every target by name."""

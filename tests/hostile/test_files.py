@@ -112,6 +112,35 @@ def test_a_file_behind_a_link_is_changed_where_it_is_and_the_plan_says_where(
     assert original == snapshot(image)
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_link_that_leads_elsewhere_since_is_told_and_what_it_led_to_is_restored(
+    image: Path, sample: str, tmp_path: Path, *, edited: bool
+) -> None:
+    config = config_of(image, sample)
+    real, other = (image / "srv" / name for name in ("conf", "other"))
+    real.parent.mkdir()
+    config.rename(real)
+    config.symlink_to("/srv/conf")
+    original = snapshot(image)
+    assert (
+        0 == cgmigrate("apply", "--root", image, planned(image, tmp_path / "plan.json"), "--yes").returncode
+    )
+    other.write_text("somebody's\n")
+    config.unlink()
+    config.symlink_to("/srv/other")
+    if edited:
+        real.write_text("theirs\n")
+
+    back = cgmigrate("rollback", "--root", image, "--yes")
+
+    assert 6 == back.returncode
+    assert f"ls -l {CONFIGS[sample]}  # it leads to /srv/other now; /srv/conf, to which" in back.stderr
+    assert "somebody's\n" == other.read_text()
+    assert edited == real.with_name("conf.cgmigrate-saved").exists()
+    now = snapshot(image)
+    assert original["srv/conf"] == now["srv/conf"]
+
+
 @pytest.mark.parametrize("swap", SWAPS.values(), ids=SWAPS)
 def test_a_swap_between_plan_and_apply_is_a_conflict_and_nothing_is_touched(
     image: Path, sample: str, tmp_path: Path, swap: Callable[[Path], object]

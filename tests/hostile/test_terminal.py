@@ -118,7 +118,16 @@ def test_no_command_lets_a_byte_of_the_node_act_on_the_terminal(hostile: Path, t
     ]
     assert "Traceback" not in said
     assert "internal error" not in said
-    shown = {"host", "os", "comment", "cgroup", "plan", "absent", "key" if "dockerd" in said else "toml"}
+    shown = {
+        "host",
+        "os",
+        "comment",
+        "cgroup",
+        "plan",
+        "absent",
+        "drop",
+        "key" if "dockerd" in said else "toml",
+    }
     assert shown == set(re.findall(r"plant-(\w+)", said))
     assert "plant-host\\x1b[2J" in said
     # A name cannot make a line of its own that reads like one of ours.

@@ -40,7 +40,12 @@ def capture(flavour: str, name: str) -> None:
         node.wait_pods()
         path = "PYTHONPATH=/opt/cgmigrate:/opt/cgmigrate/lib"
         facts = node.run(["env", path, "python3", "-P", "-c", FACTS]).stdout
-        listing = sorted(set(node.run(FILES, check=False).stdout.split()))
+        listing = sorted(
+            {
+                *node.run(FILES, check=False).stdout.split(),
+                *(each["file"]["path"] for each in json.loads(facts)["references"]),
+            }
+        )
         root = target / "root"
         shutil.rmtree(root, ignore_errors=True)
         for each in listing:

@@ -31,7 +31,7 @@ def files(node: Node) -> dict[str, str]:
     """Return digest, mode and owner of every configuration file that a run could touch, and the state of /etc."""
     listing = (
         "find /etc/docker /etc/containerd /etc/default /etc/systemd /var/lib/kubelet/config.yaml"
-        " /var/lib/kubelet/kubeadm-flags.env /etc/kubernetes"
+        " /var/lib/kubelet/kubeadm-flags.env /etc/kubernetes /etc/cron.d /etc/prometheus"
     )
     names = node.run(f"{listing} 2>/dev/null -printf '%p %y %m %U:%G\\n' | sort", check=False).stdout
     sums = node.run(f"{listing} -type f 2>/dev/null -exec sha256sum {{}} + | sort -k2", check=False).stdout

@@ -61,8 +61,24 @@ def apt_entries(text: str, style: str, types: str, suite: str) -> str:
     return "\n\n".join(kept) + "\n" if kept else ""
 
 
-def apt_sources(folder: Path, types: str) -> list[Path]:
-    """Write to FOLDER the machine's own apt sources, reduced to the lab's suite and changed to TYPES."""
+def in_suite(entries: str, style: str, suite: str) -> str:
+    """Return apt entries with another suite of the same archive for the lab's, and without its updates."""
+    kept = []
+    if style == "list":
+        for line in entries.splitlines():
+            words = line.split()
+            if SUITE in words:
+                kept.append(" ".join(suite if word == SUITE else word for word in words))
+        return "".join(f"{line}\n" for line in kept)
+    for stanza in entries.strip().split("\n\n"):
+        suites = re.search(r"(?im)^Suites:(.*)$", stanza)
+        if suites and SUITE in suites[1].split():
+            kept.append(stanza[: suites.start()] + f"Suites: {suite}" + stanza[suites.end() :])
+    return "\n\n".join(kept) + "\n" if kept else ""
+
+
+def apt_sources(folder: Path, types: str, suite: str = SUITE) -> list[Path]:
+    """Write to FOLDER the machine's own apt sources, reduced to the lab's suite and changed to TYPES and SUITE."""
     folder.mkdir(parents=True)
     written = []
     parts = Path("/etc/apt/sources.list.d")
@@ -73,6 +89,8 @@ def apt_sources(folder: Path, types: str) -> list[Path]:
     ):
         style = path.suffix.removeprefix(".")
         entries = apt_entries(path.read_text(), style, types, SUITE) if path.exists() else ""
+        if suite != SUITE:
+            entries = in_suite(entries, style, suite)
         if entries:
             target = folder / path.name
             target.write_text(entries)
@@ -82,19 +100,22 @@ def apt_sources(folder: Path, types: str) -> list[Path]:
     return written
 
 
-def apt_download(folder: Path, *, binary: Sequence[str] = (), source: Sequence[str] = ()) -> None:
+def apt_download(
+    folder: Path, *, binary: Sequence[str] = (), source: Sequence[str] = (), suite: str = SUITE
+) -> None:
     """Download packages of the suite into FOLDER; the lists and caches of this machine stay as they are.
 
     Args:
         folder: is made; holds the .deb files of BINARY, and .dsc and archives of SOURCE.
         binary: names of binary packages.
         source: names of source packages.
+        suite: another suite of the same archive.
     """
     apt = folder.with_name(f"{folder.name}.apt")
     for part in ("lists/partial", "cache/archives/partial", "parts"):
         (apt / part).mkdir(parents=True)
     for types in ("deb-src", "deb"):
-        for path in apt_sources(apt / types, types):
+        for path in apt_sources(apt / types, types, suite):
             shutil.copy(path, apt / "parts" / f"{types}-{path.name}")
     options = {
         "Dir::Etc::sourcelist": "/dev/null",

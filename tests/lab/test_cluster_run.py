@@ -6,15 +6,20 @@ from __future__ import annotations
 import base64
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.crash.cases import back, forward
 
 from .cluster import Cluster
 from .conftest import MakeCluster
 from .cycle import PLAN, assert_no_guard, cgmigrate, document, files
 from .machine import until
 from .node import KUBELET_CONFIG, Node
+from .test_killed import journal
+from .test_simulator import originals_of, records, twin
 from .traffic import traffic
 
 ADMIN = "/root/admin.conf"
@@ -110,11 +115,15 @@ def move_one_here(cluster: Cluster, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["w1", "w2"])
 def test_a_worker_is_switched_and_taken_back_while_a_service_is_called(
-    make_cluster: MakeCluster, name: str
+    make_cluster: MakeCluster, tmp_path: Path, name: str
 ) -> None:
-    """No request to the Service is lost, and its budget holds at every moment, forward and back."""
+    """No request to the Service is lost, and its budget holds at every moment, forward and back.
+
+    The simulated node that crashes are tested on goes the same way, record for record.
+    """
     cluster = make_cluster()
     node = cluster.nodes[name]
+    originals = originals_of(node)
     before, own = files(node), kept(cluster, name)
     assert own
     plan(cluster, name)
@@ -130,6 +139,8 @@ def test_a_worker_is_switched_and_taken_back_while_a_service_is_called(
     assert_all_at_their_place(cluster, name)
     assert_no_guard(node)
     assert document(node, "verify", "--format", "json")["ok"]
+    machine, run = twin(node, originals, tmp_path / "twin")
+    assert ("done", journal(node)) == (forward(machine, run), records(run))
 
     move_one_here(cluster, name)
     with traffic(cluster) as seen:
@@ -143,13 +154,15 @@ def test_a_worker_is_switched_and_taken_back_while_a_service_is_called(
     cluster.wait()
     assert own == kept(cluster, name)
     assert {"kubepods"} == places(node)
+    assert ("rolled back", journal(node)) == (back(machine, run), records(run))
 
 
 @pytest.mark.slow
-def test_the_control_plane_is_switched_and_taken_back(make_cluster: MakeCluster) -> None:
+def test_the_control_plane_is_switched_and_taken_back(make_cluster: MakeCluster, tmp_path: Path) -> None:
     """Its own API server goes away in the middle; a key in etcd and an object are there afterwards, both times."""
     cluster = make_cluster()
     node = cluster.nodes["cp1"]
+    originals = originals_of(node)
     before, own = files(node), kept(cluster, "cp1")
     cluster.kubectl("create", "configmap", "survivor", "--from-literal=key=value")
     node.run(f"{ETCD}/put -d '{json.dumps({'key': KEY, 'value': VALUE})}'")
@@ -170,12 +183,15 @@ def test_the_control_plane_is_switched_and_taken_back(make_cluster: MakeCluster)
     holds()
     cluster.wait()
     assert_all_at_their_place(cluster, "cp1")
+    machine, run = twin(node, originals, tmp_path / "twin")
+    assert ("done", journal(node)) == (forward(machine, run), records(run))
 
     cgmigrate(node, "rollback", "--yes")
     holds()
     assert before == files(node)
     cluster.wait()
     assert {"kubepods"} == places(node)
+    assert ("rolled back", journal(node)) == (back(machine, run), records(run))
 
 
 @pytest.mark.slow

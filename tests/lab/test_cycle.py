@@ -49,16 +49,18 @@ def test_a_node_is_audited(node: Node) -> None:
 
 def test_forward_and_back_and_forward_again(node: Node) -> None:
     """The whole promise: as the plan says, nothing left behind, byte-identical on the way back, and once more."""
+    watch(node)
     original, before = files(node), config_files(node)
 
-    cgmigrate(node, "plan", "-o", PLAN)
+    cgmigrate(node, "plan", "--references", "-o", PLAN)
     plan = json.loads(node.read(PLAN))
-    assert plan == document(node, "plan")
+    assert plan == document(node, "plan", "--references")
     cgmigrate(node, "apply", PLAN, "--yes")
 
     assert_on_systemd(node)
     assert_only_the_diff_changed(node, plan, before)
     assert_as_predicted(node, plan)
+    assert_watching(node, "kubepods.slice/kubepods-burstable.slice")
     assert document(node, "verify")["ok"]
     node.run("systemctl daemon-reload")
     assert document(node, "verify")["ok"]
@@ -68,9 +70,10 @@ def test_forward_and_back_and_forward_again(node: Node) -> None:
 
     assert_on_cgroupfs(node)
     assert original == files(node)
+    assert_watching(node, "kubepods/burstable")
     assert document(node, "verify", "--expect", "cgroupfs")["ok"]
 
-    cgmigrate(node, "plan", "-o", PLAN)
+    cgmigrate(node, "plan", "--references", "-o", PLAN)
     assert plan["steps"] == json.loads(node.read(PLAN))["steps"]
     cgmigrate(node, "apply", PLAN, "--yes")
 
@@ -79,6 +82,32 @@ def test_forward_and_back_and_forward_again(node: Node) -> None:
     assert ["rolled-back", "committed"] == [
         run["status"] for run in json.loads(cgmigrate(node, "status", "--format", "json").stdout)
     ]
+
+
+WATCHED = "/sys/fs/cgroup/memory/kubepods/burstable"
+WATCHING = {
+    "/etc/cron.d/usage": f"# of /kubepods\n* * * * * root cat {WATCHED}/memory.usage_in_bytes\n",
+    "/etc/systemd/system/watch.service": f"[Unit]\nConditionPathIsDirectory={WATCHED}\n[Service]\nExecStart=/bin/sleep inf\n",
+    "/etc/prometheus/rules.yml": 'a: x{id="/kubepods/burstable"}\nb: x{id=~"/kubepods/.*"}\n',
+}
+
+
+def watch(node: Node) -> None:
+    """Have a cron job, a unit and a monitoring rule that name the old tree."""
+    for path, text in WATCHING.items():
+        node.run(["mkdir", "-p", path.rpartition("/")[0]])
+        node.write(path, text)
+    node.run("systemctl daemon-reload && systemctl start watch")
+    assert_watching(node, "kubepods/burstable")
+
+
+def assert_watching(node: Node, place: str) -> None:
+    """Every sure reference names the cgroup that is there, systemd has read its own, and the unit starts by it."""
+    for path, text in WATCHING.items():
+        assert text.replace("kubepods/burstable", place) == node.read(path)
+    node.run("systemctl restart watch")
+    shown = node.run("systemctl show -P NeedDaemonReload -P ActiveState -P ConditionResult watch").stdout
+    assert ["active", "no", "yes"] == sorted(shown.split())
 
 
 def assert_only_the_diff_changed(

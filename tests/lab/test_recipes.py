@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .cache import Artefact, LabError, build, closure, copy_tree, drop_stale
-from .packages import apt_entries
+from .packages import apt_entries, in_suite
 from .recipes import write_image
 
 STANZAS = """\
@@ -55,6 +55,25 @@ Components: main
 )  # fmt: skip
 def test_the_machines_own_apt_sources_become_source_entries(style: str, text: str, expected: str) -> None:
     assert apt_entries(text, style, "deb-src", "bookworm") == expected
+
+
+@pytest.mark.parametrize(
+    ("style", "text", "expected"),
+    [
+        (
+            "sources",
+            "Types: deb\nURIs: http://m/\nSuites: bookworm bookworm-updates\nComponents: main\n\nSuites: bookworm-security\n",
+            "Types: deb\nURIs: http://m/\nSuites: sid\nComponents: main\n",
+        ),
+        (
+            "list",
+            "deb [arch=amd64] http://m/ bookworm main\ndeb http://s/ bookworm-security main\n",
+            "deb [arch=amd64] http://m/ sid main\n",
+        ),
+    ],
+)
+def test_another_suite_comes_from_the_same_archive(style: str, text: str, expected: str) -> None:
+    assert in_suite(text, style, "sid") == expected
 
 
 def test_an_image_is_a_docker_archive_whose_digests_hold(tmp_path: Path) -> None:

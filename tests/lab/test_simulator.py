@@ -48,9 +48,16 @@ def simulated(root: Path, originals: dict[str, str], plan: Plan, facts: Facts) -
     return machine_from(root, plan, facts)
 
 
+def twin(node: Node, originals: dict[str, str], root: Path) -> tuple[Machine, Run]:
+    """Return the simulated node of a real one's newest run, as it was before, and the same run there."""
+    plan, facts = given(node)
+    machine = simulated(root, originals, plan, facts)
+    return machine, begin_with(machine, plan, facts)
+
+
 def originals_of(node: Node) -> dict[str, str]:
     """Return the files that decide what the node does."""
-    manifests = node.run("ls /etc/kubernetes/manifests/*.yaml").stdout.split()
+    manifests = node.run("ls /etc/kubernetes/manifests/*.yaml", check=False).stdout.split()
     return {path: node.read(path) for path in (KUBELET_CONFIG, RUNTIME_CONFIG[node.flavour], *manifests)}
 
 
@@ -94,9 +101,8 @@ def test_a_real_node_and_a_simulated_one_end_alike(make_node: MakeNode, tmp_path
     originals = originals_of(node)
     cgmigrate(node, "plan", "-o", PLAN)
     cgmigrate(node, "apply", PLAN, "--yes")
-    machine = simulated(tmp_path / "node", originals, *given(node))
+    machine, run = twin(node, originals, tmp_path / "node")
     paths, units = [KUBELET_CONFIG, RUNTIME_CONFIG[flavour]], list(machine.units)
-    run = begin_with(machine, *given(node))
 
     assert "done" == forward(machine, run)
     assert journal(node) == records(run)
@@ -124,15 +130,13 @@ def test_they_are_alike_after_a_power_cut_too(
     node.power_cut()
     process.communicate(timeout=60)
     node.boot()
-    machine = simulated(tmp_path / "node", originals, *given(node))
+    machine, run = twin(node, originals, tmp_path / "node")
     paths, units = [KUBELET_CONFIG, RUNTIME_CONFIG[flavour]], list(machine.units)
-    run = begin_with(machine, *given(node))
     fate = Fate()
     assert "done" == forward(machine, run, fate)
     begun = [each for each in run.records() if (each.kind.value, each.step) == ("applying", step)]
     at = [e.number for e in fate.events if e.call == "fsync" and e.what.endswith("journal.jsonl")]
-    machine = simulated(tmp_path / "again", originals, *given(node))
-    run = begin_with(machine, *given(node))
+    machine, run = twin(node, originals, tmp_path / "again")
 
     assert "crashed" == forward(machine, run, Fate(crash_at=at[begun[0].number - 1] + 1))
     machine.cut_power(forget=True)

@@ -109,7 +109,7 @@ DOCKER = replace(
         driver=driver("cgroupfs", DAEMON_JSON, 2),
         driver_reported=driver("cgroupfs", "/run/docker.sock", 0),
     ),
-    kubelet=replace(QUIET.kubelet, version="1.20.2"),
+    kubelet=replace(QUIET.kubelet, version="1.21.14"),
     files=(config(KUBELET_CONFIG), config(DAEMON_JSON)),
 )
 """Docker with a kubelet that has dockershim; otherwise as quiet."""
@@ -171,6 +171,7 @@ def but(
     kubelet: Mapping[str, object] | None = None,
     runtime: Mapping[str, object] | None = None,
     cgroups: Mapping[str, object] | None = None,
+    manager: Mapping[str, object] | None = None,
     **rest: object,
 ) -> Facts:
     """The same facts but for the fields given, part by part."""
@@ -180,6 +181,7 @@ def but(
         kubelet=replace(facts.kubelet, **(kubelet or {})),  # type: ignore[arg-type]
         runtime=replace(facts.runtime, **(runtime or {})),  # type: ignore[arg-type]
         cgroups=replace(facts.cgroups, **(cgroups or {})),  # type: ignore[arg-type]
+        manager=replace(facts.manager, **(manager or {})),  # type: ignore[arg-type]
         **rest,  # type: ignore[arg-type]
     )
 

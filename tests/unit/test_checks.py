@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from migrator.checks import CHECKS, run_checks
 from migrator.checks.distribution import WHERE_TO_CHANGE, WRITES_AGAIN
 from migrator.checks.recommend import RULES, Verdict, recommend
-from migrator.facts.model import Container, Driver, Facts, Handler, Pod
+from migrator.facts.model import Container, Driver, Facts, Handler, Pod, Reference, ReferringFile
 from migrator.findings import Finding, Severity
 from tests.unit.facts_base import (
     CONTAINERD_CONFIG,
@@ -38,6 +38,7 @@ from tests.unit.facts_base import (
     unknown,
 )
 from tests.unit.test_checks_cluster import TABLE as CLUSTER_TABLE
+from tests.unit.test_checks_host import TABLE as HOST_TABLE
 
 B, W, I = Severity.BLOCKER, Severity.WARNING, Severity.INFO  # noqa: E741 (columns of the table)
 
@@ -48,6 +49,11 @@ OTHER = Container(id=ID, name="registry", state="running", pids=(7,))
 TRIGGERED = replace(unit("kubelet.service"), triggers=("/etc/x.conf:3: ConditionPathExists=|/etc/site",))
 EDITED = replace(unit("kubelet.service"), need_daemon_reload=True)
 STATIC = pod(uid=STATIC_UID, static=True)
+NAMES_OLD = ReferringFile(
+    file=config("/etc/cron.d/usage"),
+    kind="cron",
+    references=(Reference(line=3, old="/kubepods", new="/kubepods.slice"),),
+)
 V1: dict[str, object] = {"cgroup_mode": "hybrid"}
 CRIO: dict[str, object] = {"kind": "crio", "config_file": "/etc/crio/crio.conf", "handlers": ()}
 
@@ -457,7 +463,7 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
                 "enforce_node_allocatable": ("system-reserved",),
             }
         ),
-        set(),
+        {("reserved-limits-reset", W, "F42")},
     ),
     (
         "the kubelet's own cgroup",
@@ -474,14 +480,51 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
     *(
         (
             f"a drop-in in {directory}",
-            but(files=(*QUIET.files, config(f"/etc/systemd/system/{directory}/50-x.conf"))),
+            but(cgroups={"slice_drop_ins": (f"/etc/systemd/system/{directory}/50-x.conf",)}),
             {("kubelet-slice-drop-ins", W, "F46")},
         )
         for directory in ("kubepods.slice.d", "kubepods-.slice.d", "slice.d", "kubelet-kubepods.slice.d")
     ),
     (
-        "a drop-in of another slice",
-        but(files=(*QUIET.files, config("/etc/systemd/system/system.slice.d/50-x.conf"))),
+        "a misspelt key",
+        but(runtime={"handlers": (replace(RUNC, path=CONTAINERD_CONFIG, misspelt=("SystemdCGroup",)),)}),
+        {("containerd-key-misspelt", W, "F13")},
+    ),
+    (
+        "tables of another version",
+        but(runtime={"ignored_cri_tables": ('plugins."io.containerd.cri.v1.runtime"',)}),
+        {("containerd-tables-ignored", W, "F13")},
+    ),
+    (
+        "a handler that is written down without a type",
+        but(runtime={"handlers": (replace(RUNC, path=CONTAINERD_CONFIG, line=9, runtime_type=""),)}),
+        {("runtime-type-missing", W, "F13")},
+    ),
+    (
+        "the same on 2.0",
+        but(
+            runtime={
+                "version": "2.0.1",
+                "handlers": (replace(RUNC, path=CONTAINERD_CONFIG, line=9, runtime_type=""),),
+            }
+        ),
+        set(),
+    ),
+    (
+        "nvidia without a type on 2.0",
+        but(
+            runtime={
+                "version": "2.0.1",
+                "handlers": (RUNC, replace(NVIDIA, path=CONTAINERD_CONFIG, line=9, runtime_type="")),
+            }
+        ),
+        {("runtime-type-missing", W, "F13")},
+    ),
+    (
+        "the same of another runtime",
+        but(
+            runtime=CRIO | {"handlers": (replace(RUNC, path="/etc/crio/crio.conf", line=9, runtime_type=""),)}
+        ),
         set(),
     ),
     # what is left over
@@ -511,6 +554,16 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         "the old tree, inhabited",
         but(switched(), cgroups={"trees": (tree("cgroupfs", populated=1),)}),
         {("old-tree-left", W, "F30")},
+    ),
+    (
+        "a cron job that names the old tree",
+        but(references=(NAMES_OLD,)),
+        {("old-paths-referenced", W, "F65")},
+    ),
+    (
+        "a cron job that names the old tree, after the switch",
+        but(switched(), references=(NAMES_OLD,)),
+        {("old-paths-referenced", W, "F65")},
     ),
     ("containers of this driver", but(DOCKER, pods=stored("/kubepods/besteffort/podx")), set()),
     (
@@ -646,7 +699,7 @@ def test_the_facts_give_these_findings_and_no_others(
 def test_every_registered_finding_severity_and_reference_is_met_by_a_row() -> None:
     registered = {(check.id, severity) for check in CHECKS.values() for severity in check.severities}
     references = {(check.id, each) for check in CHECKS.values() for each in check.references}
-    met = [finding for _, _, expected in (*TABLE, *CLUSTER_TABLE) for finding in expected]
+    met = [finding for _, _, expected in (*TABLE, *CLUSTER_TABLE, *HOST_TABLE) for finding in expected]
     assert {(name, severity) for name, severity, _ in met} == registered
     assert {(name, reference) for name, _, reference in met if reference} == references
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from migrator.facts import store
 from migrator.facts.gather import gather
-from migrator.facts.model import Container, Driver, Pod, Source, Tree
+from migrator.facts.model import Container, Driver, Manager, Pod, Source, Tree
 from migrator.host import MAX_FILE
 from tests.unit.nodes import Link, lay
 
@@ -40,6 +40,9 @@ CAPTURED: dict[str, str | bytes | Link | None] = {
     "/var/lib/kubelet/kubeadm-flags.env": "",
     "/lib/systemd/system/docker.service": "[Service]\nExecStart=/usr/sbin/dockerd -H fd://\n",
     "/lib/systemd/system/docker.socket": "[Socket]\n",
+    "/var/lib/kubelet/cpu_manager_state": '{"policyName":"none"}',
+    "/etc/dbus-1/system-local.conf": '<limit name="max_connections_per_user">512</limit>',
+    "/var/lib/dpkg/status": "Package: runc\nVersion: 1.1.5+ds1-1\n",
     "/etc/docker/daemon.json": '{"exec-opts": ["native.cgroupdriver=systemd"]}\n',
 }
 
@@ -53,6 +56,7 @@ def test_a_captured_node_tells_everything_that_its_files_hold(tmp_path: Path) ->
         "the container runtime",
         "the cgroup tree",
         "pods and containers",
+        "host files that name the old tree",
     ]
     assert (facts.node.hostname, facts.node.cgroup_mode, facts.node.distribution) == (
         "worker-7",
@@ -67,6 +71,11 @@ def test_a_captured_node_tells_everything_that_its_files_hold(tmp_path: Path) ->
         "docker",
         "dockershim",
         "systemd",
+    )
+    assert facts.kubelet.checkpoints == (("/var/lib/kubelet/cpu_manager_state", "none"),)
+    assert (facts.runtime.oci, facts.manager) == (
+        "runc 1.1.5+ds1-1",
+        Manager(bus_limit=512, mounts=3),
     )
     assert facts.cgroups.trees == tuple(
         Tree(driver="cgroupfs", mount=f"/sys/fs/cgroup/{each}", path="/kubepods", directories=4, populated=1)

@@ -27,7 +27,7 @@ from dbus_next.signature import Variant
 from migrator.bus import _message_bus, object_path
 from migrator.errors import HostError
 from migrator.host import Host, Reader
-from migrator.systemd import ListedUnit, UnitControl, Units, UnitState, parse_show
+from migrator.systemd import ListedUnit, Load, UnitControl, Units, UnitState, parse_show
 
 SYSTEMD = "org.freedesktop.systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
@@ -96,7 +96,7 @@ class Systemd:
         self.after_start: dict[str, Any] = {"ActiveState": "active", "SubState": "running"}
         self.ending: Callable[[str, str], None] = lambda _unit, job: self.finish(job, "done")
         self.reloads = 0
-        self._address = address
+        self.address = address
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(lambda _loop, _context: None)
         self._bus: Any = None
@@ -140,7 +140,7 @@ class Systemd:
         while not self._stopping:
             bus: Any = None
             try:
-                bus = await _message_bus(self._address)
+                bus = await _message_bus(self.address)
                 bus.add_message_handler(self._handle)
                 await bus.request_name(SYSTEMD)
                 self._bus = bus
@@ -159,6 +159,8 @@ class Systemd:
     def _handle(self, message: Message) -> Message | None:
         if message.message_type is not MessageType.METHOD_CALL or not (message.path or "").startswith(ROOT):
             return None
+        if message.member == "Get":
+            return Message.new_method_return(message, "v", [Variant("u", len(self.units))])
         if message.member == "GetAll":
             return self._properties(message)
         answer: tuple[str, list[Any]] = ("", [])
@@ -290,6 +292,16 @@ def test_a_list_has_the_units_that_match_any_pattern_by_name(units: UnitControl,
         name="docker.service", load_state="loaded", active_state="active", sub_state="running", job_type=""
     )
     assert (expected,) == units.list("docker*")
+
+
+def test_the_load_is_loaded_names_and_connections_each_counted_once(
+    units: UnitControl, systemd: Systemd
+) -> None:
+    systemd.units["kubepods.slice"] = {"LoadState": "loaded", "ActiveState": "active", "SubState": "active"}
+    before = units.load()
+    with UnitControl(Host(), systemd.address) as another:
+        assert another.load() == Load(names=2, connections=before.connections + 1)
+    assert before.names == 2
 
 
 @pytest.mark.parametrize(

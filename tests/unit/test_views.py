@@ -61,7 +61,7 @@ def test_the_outcome_comes_first_and_what_to_do_next_last() -> None:
 
 def test_both_drivers_are_shown_with_the_places_that_decide_them() -> None:
     text = view(FULL)
-    assert re.search(rf"kubelet +cgroupfs +decided by {KUBELET_CONFIG}:7, version 1\.20\.2", text)
+    assert re.search(rf"kubelet +cgroupfs +decided by {KUBELET_CONFIG}:7, version 1\.21\.14", text)
     assert re.search(r"runtime docker +cgroupfs +decided by built-in default", text)
 
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the matrix found in steps and engine, each in its smallest form, so that it is found again in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from migrator.interrupt import Interrupt
+from migrator.session import engine_of
+from migrator.steps import Where
+from migrator.steps.unit import StartUnit
+from tests.crash.cases import QUIET, back, begin, difference, forward, machine_of, snapshot
+from tests.crash.disk import Fate
+from tests.crash.matrix import good
+from tests.crash.simulator import doors
+
+FOREVER = float("inf")
+
+
+def test_a_unit_that_runs_as_it_did_before_was_not_started(tmp_path: Path) -> None:
+    machine = machine_of("docker", tmp_path / "node")
+    step = StartUnit({"units": ["docker.service"]})
+
+    with engine_of(doors(machine), begin(machine, "docker"), QUIET, Interrupt()) as engine:
+        captured = step.capture(engine.hands)
+        assert Where.BEFORE is step.where(engine.hands, captured)
+        engine.hands.control.restart("docker.service")
+        assert Where.AFTER is step.where(engine.hands, captured)
+    machine.disk.close()
+
+
+def test_a_run_that_was_taken_back_is_not_taken_back_again(tmp_path: Path) -> None:
+    """Two can ask to roll back, and one of them answers later than the other has done it."""
+    machine = machine_of("docker", tmp_path / "node")
+    first = snapshot(machine)
+    run = begin(machine, "docker")
+    forward(machine, run)
+    stop = next(e.number for e in good("docker").back if e.call == "stop" and e.what == "kubelet.service")
+    noted = next(
+        e.number for e in good("docker").back if e.number > stop and e.call == "write" and "journal" in e.what
+    )
+    assert "rolled back" == back(machine, run, Fate(fail_at=noted, error=5))
+    records = len(run.records())
+
+    assert "rolled back" == back(machine, run)
+
+    assert records == len(run.records())
+    assert "" == difference(first, snapshot(machine))
+    machine.disk.close()
+
+
+def test_what_a_resume_starts_after_the_guard_is_gone_leaves_no_marker_in_run(tmp_path: Path) -> None:
+    machine = machine_of("docker", tmp_path / "node")
+    run = begin(machine, "docker")
+    assert "crashed" == forward(machine, run, Fate(crash_at=len(good("docker").forward)))
+    machine.stop("kubelet.service")
+
+    assert "done" == forward(machine, run)
+
+    assert "" == difference(good("docker").last, snapshot(machine))
+    machine.disk.close()
+
+
+@pytest.mark.parametrize(("variant", "uncordons"), [("worker", 1), ("cordoned", 0)])
+def test_who_is_left_to_end_a_run_uncordons_only_what_the_run_has_cordoned(
+    tmp_path: Path, variant: str, uncordons: int
+) -> None:
+    machine = machine_of(variant, tmp_path / "node")
+    run = begin(machine, variant)
+
+    # Away from the request on that looks for the run's mark: behind it are the uncordon, if there is one, and the unmarking.
+    assert "left" == forward(
+        machine, run, Fate(away_at=good(variant).asked[0] - uncordons - 1, away_for=FOREVER)
+    )
+
+    assert uncordons == sum(" uncordon " in each for each in run.state().left)
+    assert 1 == sum(" annotate " in each for each in run.state().left)
+    machine.disk.close()
+
+
+def test_a_cordon_of_before_is_nobodys_to_lift_when_its_mark_is_gone(tmp_path: Path) -> None:
+    machine = machine_of("cordoned", tmp_path / "node")
+    run = begin(machine, "cordoned")
+    forward(machine, run)
+    assert machine.api is not None
+
+    # Its mark cannot be set: the API server is away for that moment, and there again at the end.
+    assert "rolled back" == back(machine, run, Fate(away_at=3, away_for=45))
+
+    assert [] == run.state().left
+    assert {"unschedulable": True} == machine.api.node["spec"]
+    machine.disk.close()

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""References to the old tree in host files: what is one, what becomes of it, where it is looked for (F65)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrator.audit import audit
+from migrator.checks import run_checks
+from migrator.facts import references as search
+from migrator.facts.look import Look
+from migrator.facts.model import Facts, File, Reference, ReferringFile, Unknown
+from migrator.plan import Plan
+from migrator.plan_options import PlanOptions
+from migrator.reference_changes import kept
+from migrator.references import MEANING, Reason, find, references, rewrite, translator_of
+from migrator.session import plan_node
+from tests.unit.facts_base import DOCKER, ID, KUBELET_CONFIG, STATIC_UID, UID, but, config, switched, unit
+from tests.unit.nodes import Link, lay
+
+V1 = "/sys/fs/cgroup/memory"
+POD = f"pod{UID}"
+SLICE = f"kubepods-burstable-pod{UID.replace('-', '_')}.slice"
+MAYBE = translator_of("docker", "")
+assert MAYBE is not None
+DOCKERS = MAYBE
+
+SURE = [
+    (f"cat {V1}/kubepods/memory.usage_in_bytes", f"cat {V1}/kubepods.slice/memory.usage_in_bytes"),
+    (f"find {V1}/kubepods -name tasks | wc -l", f"find {V1}/kubepods.slice -name tasks | wc -l"),
+    (
+        'paths = ["/kubepods/burstable", "/kubepods/besteffort/"]',
+        'paths = ["/kubepods.slice/kubepods-burstable.slice", "/kubepods.slice/kubepods-besteffort.slice/"]',
+    ),
+    (
+        f"{V1}/kubepods/burstable/{POD}/{ID}/memory.stat",
+        f"{V1}/kubepods.slice/kubepods-burstable.slice/{SLICE}/docker-{ID}.scope/memory.stat",
+    ),
+    (
+        f"/kubepods/besteffort/pod{STATIC_UID}",
+        f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{STATIC_UID}.slice",
+    ),
+    ("ExecStart=/x --cgroup /kubepods --y", "ExecStart=/x --cgroup /kubepods.slice --y"),
+    (
+        "usage $(cat /sys/fs/cgroup/kubepods/memory.max)",
+        "usage $(cat /sys/fs/cgroup/kubepods.slice/memory.max)",
+    ),
+    ("cgget -g memory:kubepods/burstable", "cgget -g memory:kubepods.slice/kubepods-burstable.slice"),
+    ('expr: x{id="/kubepods"} # y', 'expr: x{id="/kubepods.slice"} # y'),
+    (f"B={V1}/kubepods\necho $B", f"B={V1}/kubepods.slice\necho $B"),
+    (f'"{V1}/kubepods";\r', f'"{V1}/kubepods.slice";\r'),
+    (r'{"path": "\/kubepods\/burstable"}', r'{"path": "\/kubepods.slice\/kubepods-burstable.slice"}'),
+    ("${ROOT}/kubepods/burstable", "${ROOT}/kubepods.slice/kubepods-burstable.slice"),
+    (f"{V1}/kubepods \\", f"{V1}/kubepods.slice \\"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), SURE, ids=[row[0] for row in SURE])
+def test_a_sure_path_is_rewritten_and_the_text_around_it_stays(old: str, new: str) -> None:
+    edited = rewrite(old.encode(), DOCKERS)
+
+    assert new == edited.text.decode()
+    assert [] == [each for each in find(old.encode(), DOCKERS) if each.reason]
+
+
+LEFT = [
+    ("/kubepods.*", "pattern"),
+    ('id=~"/kubepods.+"', "pattern"),
+    ("kubepods/(burstable|besteffort)/pod(.*)", "pattern"),
+    ('id=~"^/kubepods(/.*)?$"', "pattern"),
+    ("(/kubepods|/docker)", "pattern"),
+    ("x|/kubepods/burstable", "pattern"),
+    ("(/kubepods/burstable)?/x", "pattern"),
+    ("awk '/kubepods/'", "pattern"),
+    (f"ls {V1}/kubepods/*/pod*/memory.stat", "pattern"),
+    (f"ls {V1}/kubepods/burstable/pod[0-9]/tasks", "pattern"),
+    ('name: "kubepods.*"', "pattern"),
+    (f"cat {V1}/kubepods/$qos/tasks", "built"),
+    (f"cat {V1}/kubepods/burstable/pod${{uid}}/tasks", "built"),
+    (f'"{V1}/kubepods/"$qos', "built"),
+    (f'p = "{V1}/kubepods" + qos', "built"),
+    (f'p = "{V1}/kubepods" .. qos', "built"),
+    (f'os.path.join("{V1}/kubepods", qos)', "built"),
+    (f'Path("{V1}/kubepods") / qos', "built"),
+    (f'f"{V1}/kubepods/{{qos}}"', "built"),
+    (f'printf "{V1}/kubepods/%s"', "built"),
+    (f"${{B:-{V1}/kubepods}}/burstable", "built"),
+    (f"B={V1}/kubepods\ncat $B/burstable/tasks", "built"),
+    (f'B="{V1}/kubepods"\ncat "${{B}}"/tasks', "built"),
+    (f'B = "{V1}/kubepods"\nopen(B + "/tasks")', "built"),
+    ("cgget -g memory:kubepods", "word"),
+    ('slice = "kubepods"', "word"),
+    ("cgroup: kubepods\n", "word"),
+    ("/kubepods/burstable/myapp", "unsure"),
+    ("http://localhost:4194/api/v1.3/containers/kubepods", "unsure"),
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), LEFT, ids=[row[0] for row in LEFT])
+def test_what_is_not_sure_is_reported_and_left(text: str, reason: str) -> None:
+    found = list(references(text.encode(), DOCKERS))
+
+    assert [reason] == [each.reason for each in found]
+    assert [""] == [each.new for each in found]
+    assert text.encode() == rewrite(text.encode(), DOCKERS).text
+    assert Reason(reason) in MEANING
+
+
+NONE = [
+    "# cat /sys/fs/cgroup/memory/kubepods",
+    "  ; /kubepods/burstable",
+    "// /kubepods",
+    f"{V1}/kubepods.slice/kubepods-burstable.slice",
+    r'id=~"/kubepods(\.slice)?/.*"',
+    r"kubepods-[a-z]+\.slice",
+    "Description=Watch the kubepods of this node",
+    "grep -c kubepods /proc/self/cgroup",
+    "/opt/kubepods/bin/run",
+    "https://example.org/kubepods/burstable",
+    "/etc/kubepods.conf",
+    "/kubepods-exporter",
+    "my-kubepods/x",
+]
+
+
+@pytest.mark.parametrize("text", NONE)
+def test_what_names_no_old_cgroup_is_not_reported(text: str) -> None:
+    assert [] == find(text.encode(), DOCKERS)
+
+
+def test_a_line_is_rewritten_whole_or_not_at_all() -> None:
+    text = b"du /sys/fs/cgroup/kubepods /sys/fs/cgroup/kubepods/*\ndu /sys/fs/cgroup/kubepods\n"
+
+    assert [(1, "beside"), (1, "pattern"), (2, "")] == [
+        (each.line, each.reason) for each in references(text, DOCKERS)
+    ]
+    edited = rewrite(text, DOCKERS)
+    assert (
+        b"du /sys/fs/cgroup/kubepods /sys/fs/cgroup/kubepods/*\ndu /sys/fs/cgroup/kubepods.slice\n"
+        == edited.text
+    )
+    assert [(2, "/sys/fs/cgroup/kubepods", "/sys/fs/cgroup/kubepods.slice")] == [
+        (each.line, each.before, each.after) for each in edited.edits
+    ]
+
+
+def test_the_cgroup_root_of_the_kubelet_is_heeded() -> None:
+    rooted = translator_of("containerd", "/kubelet")
+    assert rooted is not None
+
+    assert b"x /kubelet.slice/kubelet-kubepods.slice y" == rewrite(b"x /kubelet/kubepods y", rooted).text
+    assert None is translator_of("containerd", "/a/../b")
+
+
+def test_a_container_of_an_unknown_runtime_is_left() -> None:
+    nobody = translator_of("unknown", "")
+    assert nobody is not None
+
+    found = list(references(f"/kubepods/{POD}/{ID}\n".encode(), nobody))
+
+    assert ["runtime"] == [each.reason for each in found]
+
+
+PASSWORD = "pl4ntedS3cret"  # noqa: S105 - what is planted
+SECRETS = [
+    f"url = http://agent:{PASSWORD}@host/containers/kubepods/burstable",
+    f"token = {PASSWORD}$x/kubepods/burstable",
+    f"password={PASSWORD}/sys/fs/cgroup/kubepods",
+]
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_a_credential_beside_a_path_is_masked(text: str) -> None:
+    found = list(references(text.encode(), DOCKERS))
+    edits = rewrite(text.encode(), DOCKERS).edits
+
+    assert found
+    assert PASSWORD not in repr(found) + repr(edits)
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            b"kubepods",
+            b"/kubepods",
+            V1.encode(),
+            b"/burstable",
+            b"/pod",
+            UID.encode(),
+            ID.encode(),
+            b".slice",
+        ),
+        *(bytes([each]) for each in b"\n\r \"'#|()*=B+\xff\\/"),
+        b"$B",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=30).map(b"".join))
+def test_rewriting_is_idempotent_and_changes_only_what_it_lists(data: bytes) -> None:
+    edited = rewrite(data, DOCKERS)
+
+    again = rewrite(edited.text, DOCKERS)
+    assert (edited.text, ()) == (again.text, again.edits)
+    found = find(data, DOCKERS)
+    assert [data.count(b"\n", 0, each.start) + 1 for each in found] == [each.line for each in found]
+    sure = [each for each in found if each.reason is None]
+    assert len(sure) == len(edited.edits)
+    back, done = [], 0
+    for each in sure:
+        at = edited.text.index(each.new, done)
+        back += [edited.text[done:at], each.old]
+        done = at + len(each.new)
+    assert data == b"".join([*back, edited.text[done:]])
+    assert data.count(b"\n") == edited.text.count(b"\n")
+
+
+JOB = f"* * * * * root cat {V1}/kubepods/memory.usage_in_bytes\n"
+TREE: dict[str, str | bytes | Link | None] = {
+    "/etc/cron.d/usage": JOB,
+    "/etc/cron.d/other": "* * * * * root true\n",
+    "/var/spool/cron/crontabs/root": JOB,
+    "/etc/systemd/system/watch.service": "[Service]\nExecStart=/usr/local/bin/watch.sh /kubepods\n",
+    "/etc/systemd/system/watch.service.d/10-x.conf": "[Service]\nEnvironment=C=/kubepods/burstable\n",
+    "/etc/systemd/system/multi-user.target.wants/watch.service": Link("/etc/systemd/system/watch.service"),
+    "/etc/systemd/system/kubelet.service.d/x.conf": f"[Service]\nExecStartPre=/bin/mkdir {V1}/kubepods\n",
+    "/etc/default/prometheus-node-exporter": "ARGS=--path=/kubepods\n",
+    "/lib/systemd/system/prometheus-node-exporter.service": "[Service]\n",
+    "/etc/telegraf/telegraf.d/cgroups.conf": 'paths = ["/sys/fs/cgroup/memory/kubepods"]\n',
+    "/etc/systemd/system/telegraf.service": "[Service]\nExecStart=/usr/bin/telegraf\n",
+    "/etc/telegraf.conf": b"\0\1/kubepods\n",
+    "/usr/local/bin/watch.sh": f"#!/bin/sh\nls {V1}/kubepods\n",
+    "/usr/local/bin/program": f"{V1}/kubepods\n",
+    "/etc/cron.d/away": Link("/srv/jobs/away"),
+    "/srv/jobs/away": JOB,
+    "/etc/cron.d/loop": Link("/etc/cron.d"),
+    "/etc/prometheus": Link("/srv/prometheus"),
+    "/srv/prometheus/rules.yml": 'expr: x{id="/kubepods"}\n',
+    "/etc/hosts": "127.0.0.1 /kubepods\n",
+}
+
+
+def searched(
+    root: Path, tree: dict[str, str | bytes | Link | None]
+) -> tuple[list[ReferringFile], list[Unknown]]:
+    look = Look(lay(root, tree))
+    kubelet = replace(DOCKER.kubelet, unit=unit("kubelet.service"))
+    return list(search.gather_references(look, kubelet, DOCKER.runtime)), look.unknowns
+
+
+def test_the_places_of_a_node_are_searched_and_no_link_is_followed_out_of_them(tmp_path: Path) -> None:
+    found, unknowns = searched(tmp_path, TREE)
+
+    assert {
+        "/etc/cron.d/usage": ("cron", ()),
+        "/etc/default/prometheus-node-exporter": ("environment", ("prometheus-node-exporter.service",)),
+        "/etc/prometheus/rules.yml": ("agent", ("prometheus-node-exporter.service",)),
+        "/etc/systemd/system/kubelet.service.d/x.conf": ("unit", ()),
+        "/etc/systemd/system/watch.service": ("unit", ("watch.service",)),
+        "/etc/systemd/system/watch.service.d/10-x.conf": ("unit", ("watch.service",)),
+        "/etc/telegraf/telegraf.d/cgroups.conf": ("agent", ("telegraf.service",)),
+        "/usr/local/bin/watch.sh": ("script", ("watch.service",)),
+        "/var/spool/cron/crontabs/root": ("cron", ()),
+    } == {each.file.path: (each.kind, each.readers) for each in found}
+    assert "/srv/prometheus/rules.yml" == next(
+        each.file.real_path for each in found if each.file.path == "/etc/prometheus/rules.yml"
+    )
+    assert [] == unknowns
+
+
+def test_what_is_too_large_or_too_deep_is_told_and_decides_nothing(tmp_path: Path) -> None:
+    deep = "/".join("abcdefgh")
+    found, unknowns = searched(
+        tmp_path,
+        {
+            "/etc/prometheus/large.yml": "x" * search.MAX_SIZE + "\n/kubepods",
+            "/usr/local/bin/large": "#!" + "x" * search.MAX_SIZE,
+            "/etc/prometheus/many.yml": "/kubepods\n" * (search.MAX_REFERENCES + 1),
+            f"/etc/prometheus/{deep}/rules.yml": "/kubepods",
+            "/etc/cron.d/\udcff\n".encode("utf-8", "surrogateescape").decode("latin-1"): JOB,
+        },
+    )
+
+    assert [] == found
+    expected = ["a file of such a name", "directories deep", "larger than", "more than 1000 times"]
+    assert expected == sorted(part for each in unknowns for part in expected if part in each.reason)
+    assert len(expected) == len(unknowns)
+    assert all(each.subject.startswith("references:") for each in unknowns)
+    told = [each.id for each in run_checks(replace(DOCKER, unknowns=tuple(unknowns)))]
+    assert ["facts-unknown"] == told
+
+
+def test_a_file_that_cannot_be_looked_at_is_a_fact(tmp_path: Path) -> None:
+    tree: dict[str, str | bytes | Link | None] = {"/etc/cron.d/a": JOB, "/etc/crontab": Link("/etc/crontab")}
+    found, unknowns = searched(tmp_path, tree)
+
+    assert ["/etc/cron.d/a"] == [each.file.path for each in found]
+    assert ["references:/etc/crontab"] == [each.subject for each in unknowns]
+
+
+def refers(path: str, *lines: Reference, kind: str = "cron", file: File | None = None) -> ReferringFile:
+    return ReferringFile(file=file or config(path), kind=kind, references=lines, readers=())
+
+
+RULE = Reference(line=3, old="/kubepods", new="/kubepods.slice")
+REGEX = Reference(line=9, old="/kubepods.*", reason="pattern")
+KEPT = [
+    (refers("/etc/cron.d/x", RULE), ""),
+    (refers(KUBELET_CONFIG, RULE), "own configuration"),
+    (refers("/x", RULE, file=replace(config("/x"), real_path=KUBELET_CONFIG)), "own configuration"),
+    (refers("/etc/kubernetes/manifests/a.yaml", RULE), "static pod"),
+    (
+        refers("/x", RULE, file=replace(config("/x"), exposed_by="/etc/agent")),
+        "everybody may write /etc/agent",
+    ),
+    (refers("/x", RULE, file=replace(config("/x"), links=2)), "2 names"),
+]
+
+
+@pytest.mark.parametrize(("each", "why"), KEPT, ids=[f"{row[0].file.path}: {row[1]}" for row in KEPT])
+def test_these_files_are_reported_and_not_rewritten(each: ReferringFile, why: str) -> None:
+    facts = but(DOCKER, kubelet={"static_pod_path": "/etc/kubernetes/manifests/"}, references=(each,))
+
+    assert why in kept(facts, each)
+    assert bool(why) == bool(kept(facts, each))
+    finding = next(found for found in run_checks(facts) if found.id == "old-paths-referenced")
+    assert why in finding.detail
+    assert ("--references" in finding.remediation) == (not why)
+
+
+def test_the_finding_tells_each_line_what_becomes_of_it_and_what_to_restart() -> None:
+    each = replace(refers("/etc/telegraf/telegraf.conf", RULE, REGEX), readers=("telegraf.service",))
+
+    finding = next(
+        found for found in run_checks(but(references=(each,))) if found.id == "old-paths-referenced"
+    )
+
+    assert "/etc/telegraf/telegraf.conf:3" == finding.subject
+    assert "line 3: /kubepods → /kubepods.slice" in finding.detail
+    assert f"line 9: /kubepods.*: {MEANING[Reason.PATTERN]}" in finding.detail
+    assert "rewrites 1 and 1 is left to you" in finding.summary
+    assert finding.remediation.endswith("by hand, then systemctl restart telegraf.service")
+
+
+def planned(root: Path, facts: Facts, *, wanted: bool) -> Plan:
+    reader = lay(root, {each: text for each, text in TREE.items() if not isinstance(text, Link)})
+    found = search.gather_references(Look(reader), facts.kubelet, facts.runtime)
+    return plan_node(reader, audit(replace(facts, references=found)), PlanOptions(references=wanted))
+
+
+def test_a_node_that_is_switched_gets_a_plan_that_only_writes_files_where_asked(tmp_path: Path) -> None:
+    plan = planned(tmp_path, switched(DOCKER), wanted=True)
+
+    kinds = [step.kind for step in plan.steps]
+    files = [step.params["path"] for step in plan.steps if step.kind == "write-file"]
+    assert ["daemon-reload", *["write-file"] * len(files), "daemon-reload"] == kinds
+    assert "/etc/cron.d/usage" in files
+    assert sorted(files) == files
+    assert [] == plan.document["cannot_be_undone"]
+    assert {"telegraf.service", "watch.service", "prometheus-node-exporter.service"} == {
+        name for step in plan.steps for name in step.params.get("restart", ())
+    }
+    assert () == planned(tmp_path / "again", switched(DOCKER), wanted=False).steps
