@@ -65,7 +65,7 @@ FAILURES: dict[str, Failure] = {
                 "The plan sets every handler of runc's type.",
                 "nvidia-docker#1788, nvidia-container-toolkit#1311"),
         Failure("F12", "containerd's CRI plugin is not loaded: `unknown service runtime.v1.RuntimeService`.",
-                ("cri-disabled", "legacy-systemd-cgroup", "assert-driver"), "",
+                ("cri-disabled", "legacy-systemd-cgroup", "default-handler-missing", "assert-driver"), "",
                 "containerd#4203, containerd#4581, containerd#8139, k/k#111591"),
         Failure("F13", "SystemdCgroup is set without effect: version missing, table of another version, misspelt key.",
                 ("containerd-config-version-missing", "containerd-tables-ignored", "containerd-key-misspelt", "runtime-type-missing",

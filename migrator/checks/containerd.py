@@ -194,6 +194,22 @@ def handler_own_setting(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def default_handler_missing(facts: Facts) -> Iterator[Finding]:
+    """Find a default handler that no file makes, with which the CRI plugin does not load."""
+    handlers = facts.runtime.handlers
+    if facts.runtime.kind == "containerd" and handlers and _default(facts) is None:
+        yield Finding(
+            id="default-handler-missing",
+            severity=BLOCKER,
+            subject=facts.runtime.config_file,
+            summary=f"the default handler is none of {', '.join(each.name for each in handlers)}: containerd's CRI does not load",
+            detail="containerd 1.5 to 1.7 has no handler runc of its own once a file, or an import that replaces the CRI "
+            "table, names other handlers. The log says `no corresponding runtime configured`.",
+            remediation="add the handler beside the others, or name one of them in default_runtime_name",
+            reference="F12",
+        )
+
+
 def imports_present(facts: Facts) -> Iterator[Finding]:
     """Find imports of containerd's configuration, which can override what is written in the main file."""
     imports = facts.runtime.imports
@@ -274,6 +290,13 @@ CHECKS = (
         ("F11",),
         "A handler other than runc has its driver in a file of its own.",
         handler_own_setting,
+    ),
+    Check(
+        "default-handler-missing",
+        (BLOCKER,),
+        ("F12",),
+        "containerd's default handler is not there, and its CRI plugin does not load.",
+        default_handler_missing,
     ),
     Check(
         "imports-present",

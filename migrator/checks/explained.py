@@ -88,6 +88,8 @@ _AUDIT = {
     "cri-disabled": Explanation("Docker's package of containerd ships `disabled_plugins = [\"cri\"]`.", "Take it out and restart containerd."),
     "legacy-systemd-cgroup": Explanation("The key was for a runtime that is gone; with runc v2 it stops the CRI plugin.", "Take the line out."),
     "handlers-differ": Explanation("A handler was changed alone, by a tool or by hand.", "Plan and apply; all runc handlers are set."),
+    "default-handler-missing": Explanation("The file, or an import that replaces its table, names other handlers only.",
+                                           "Add the handler, or name one that is there in default_runtime_name."),
     "handler-left": Explanation("The default handler was changed by hand and the others forgotten.",
                                 "SystemdCgroup = true on it, restart containerd, delete its pods."),
     "handler-own-setting": Explanation("gVisor and Kata have files of their own.", "Set the driver there before their pods come back."),

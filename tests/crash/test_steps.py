@@ -10,7 +10,7 @@ import pytest
 from migrator.interrupt import Interrupt
 from migrator.session import engine_of
 from migrator.steps import Where
-from migrator.steps.unit import StartUnit
+from migrator.steps.unit import StartUnit, StopUnit
 from tests.crash.cases import QUIET, back, begin, difference, forward, machine_of, snapshot
 from tests.crash.disk import Fate
 from tests.crash.matrix import good
@@ -29,6 +29,22 @@ def test_a_unit_that_runs_as_it_did_before_was_not_started(tmp_path: Path) -> No
         engine.hands.control.restart("docker.service")
         assert Where.AFTER is step.where(engine.hands, captured)
     machine.disk.close()
+
+
+def test_undoing_a_stop_starts_anew_what_somebody_has_started_meanwhile(tmp_path: Path) -> None:
+    machine = machine_of("docker", tmp_path / "node")
+    step = StopUnit({"units": ["kubelet.service"]})
+
+    with engine_of(doors(machine), begin(machine, "docker"), QUIET, Interrupt()) as engine:
+        captured = step.capture(engine.hands)
+        step.apply(engine.hands)
+        machine.start("kubelet.service")
+        theirs = machine.units["kubelet.service"].invocation
+        step.revert(engine.hands, captured)
+    machine.disk.close()
+
+    assert "active" == machine.units["kubelet.service"].active
+    assert theirs != machine.units["kubelet.service"].invocation
 
 
 def test_a_run_that_was_taken_back_is_not_taken_back_again(tmp_path: Path) -> None:

@@ -132,10 +132,10 @@ BUGS = {
     "the guard is for the kubelet alone": Bug(
         "steps/guard.py",
         """    for unit in units:
-        hands.host.write(drop_in(unit), text(unit))
+        _put(hands, drop_in(unit), text(unit))
 """,
         """    for unit in units[:1]:
-        hands.host.write(drop_in(unit), text(unit))
+        _put(hands, drop_in(unit), text(unit))
 """,
     ),
     "a reboot is not noticed": Bug(

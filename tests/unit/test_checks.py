@@ -403,6 +403,11 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         {("handlers-differ", W, "F11")},
     ),
     ("gVisor", but(runtime={"handlers": (RUNC, GVISOR)}), {("handler-own-setting", W, "F11")}),
+    (
+        "a default handler that is not there",
+        but(runtime={"handlers": (replace(RUNC, name="nvidia", is_default=False),)}),
+        {("default-handler-missing", B, "F12")},
+    ),
     ("imports on 1.x", but(runtime={"imports": ("/etc/c/*.toml",)}), {("imports-present", W, "F14")}),
     ("imports on 1.7", but(runtime={"imports": ("x",), "version": "1.7.9"}), {("imports-present", W, "F14")}),
     (

@@ -236,8 +236,8 @@ IMPLICIT = Handler(name="runc", runtime_type="io.containerd.runc.v2", is_default
             "1.7.0",
             [
                 CGROUPFS,
-                source("config-file", "systemd", TOML, 6),
-                source("config-drop-in", "cgroupfs", "/etc/containerd/conf.d/99-nvidia.toml"),
+                source("config-file", None, TOML),
+                source("config-drop-in", "cgroupfs", "/etc/containerd/conf.d/99-nvidia.toml", 2),
             ],
             [
                 Handler(
