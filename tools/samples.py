@@ -188,6 +188,7 @@ def _as_captured(found: Facts, real: Facts) -> Facts:
     return replace(
         found,
         node=node,
+        kubelet=replace(found.kubelet, checkpoints=real.kubelet.checkpoints, places=real.kubelet.places),
         cgroups=replace(real.cgroups, slice_drop_ins=found.cgroups.slice_drop_ins),
         runtime=replace(found.runtime, oci=real.runtime.oci),
         manager=real.manager,

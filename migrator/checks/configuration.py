@@ -155,13 +155,19 @@ def cgroup_root(facts: Facts) -> Iterator[Finding]:
             reference="F43",
         )
         return
+    absent = [each for each in facts.cgroups.reserved_absent if each.endswith(renamed)]
     yield Finding(
         id="cgroup-root",
-        severity=WARNING,
+        severity=BLOCKER if absent else WARNING,
         subject=f"{facts.kubelet.config_file or 'kubelet'}: cgroupRoot",
-        summary=f"the kubelet's cgroup root `{root}` becomes {renamed}",
+        summary=f"the kubelet's cgroup root `{root}` becomes {renamed}"
+        + (", which is not there: the kubelet would not start" if absent else ""),
         detail="The kubelet does not make its root: it must exist under the new name before the kubelet starts. "
-        "The setting itself keeps its value.",
+        "The setting itself keeps its value." + (f" Missing: {', '.join(absent)}" if absent else ""),
+        remediation="make it before: a slice unit that is started with the kubelet, and on cgroup v1 ExecStartPre=mkdir -p in a "
+        "drop-in of the kubelet for the hierarchies that systemd leaves out"
+        if absent
+        else "",
         reference="F43",
     )
 

@@ -61,9 +61,10 @@ def enforced(kubelet: Kubelet) -> tuple[tuple[str, str], ...]:
 
 
 def enforced_paths(kubelet: Kubelet) -> tuple[str, ...]:
-    """Return where those cgroups are under systemd; one that has no name there is a finding of its own."""
+    """Return where the kubelet's root (F43) and those cgroups are under systemd; one without a name is a finding of its own."""
     found = []
-    for _, value in enforced(kubelet):
+    root = () if kubelet.cgroup_root in ("", "/") else (kubelet.cgroup_root,)
+    for value in (*root, *(value for _, value in enforced(kubelet))):
         try:
             found.append(translate_path(value, Driver.SYSTEMD))
         except CgroupNameError:

@@ -477,6 +477,14 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
     ),
     ("a cgroup root", but(kubelet={"cgroup_root": "/kubelet"}), {("cgroup-root", W, "F43")}),
     (
+        "a cgroup root that nobody has made under its new name",
+        but(
+            kubelet={"cgroup_root": "/kubelet"},
+            cgroups={"reserved_absent": ("/sys/fs/cgroup/kubelet.slice",)},
+        ),
+        {("cgroup-root", B, "F43")},
+    ),
+    (
         "a cgroup root that is a slice",
         but(kubelet={"cgroup_root": "/pods.slice"}),
         {("cgroup-root", B, "F43")},
