@@ -10,6 +10,7 @@ import pytest
 from migrator.interrupt import Interrupt
 from migrator.session import engine_of
 from migrator.steps import Where
+from migrator.steps.file import WriteFile, digest
 from migrator.steps.unit import StartUnit, StopUnit
 from tests.crash.cases import QUIET, back, begin, difference, forward, machine_of, snapshot
 from tests.crash.disk import Fate
@@ -45,6 +46,55 @@ def test_undoing_a_stop_starts_anew_what_somebody_has_started_meanwhile(tmp_path
 
     assert "active" == machine.units["kubelet.service"].active
     assert theirs != machine.units["kubelet.service"].invocation
+
+
+@pytest.mark.parametrize("variant", ["docker", "containerd"])
+def test_the_guard_keeps_every_unit_down_on_a_boot_in_the_middle(tmp_path: Path, variant: str) -> None:
+    machine = machine_of(variant, tmp_path / "node")
+    run = begin(machine, variant)
+    stop = next(e.number for e in good(variant).forward if e.call == "stop")
+    assert {"active"} == {each.active for each in machine.units.values()}
+
+    assert "crashed" == forward(machine, run, Fate(crash_at=stop))
+    machine.cut_power(forget=True)
+
+    assert {"inactive"} == {each.active for each in machine.units.values()}
+    machine.disk.close()
+
+
+def test_a_file_that_was_not_there_goes_again_and_its_directories_with_it(tmp_path: Path) -> None:
+    machine = machine_of("docker", tmp_path / "node")
+    run = begin(machine, "docker")
+    after = run.put_blob(b"new")
+    step = WriteFile({"path": "/etc/new/a/file", "before": {"sha256": ""}, "after": {"sha256": after}})
+
+    with engine_of(doors(machine), run, QUIET, Interrupt()) as engine:
+        captured = step.capture(engine.hands)
+        step.apply(engine.hands)
+        assert b"new" == (machine.root / "etc/new/a/file").read_bytes()
+        step.revert(engine.hands, captured)
+
+    assert not (machine.root / "etc/new").exists()
+    machine.disk.close()
+
+
+def test_a_file_that_was_edited_since_is_kept_beside_what_comes_back(tmp_path: Path) -> None:
+    machine = machine_of("docker", tmp_path / "node")
+    run = begin(machine, "docker")
+    file = machine.root / "etc/docker/daemon.json"
+    old = file.read_bytes()
+    params = {"path": "/etc/docker/daemon.json", "before": {"sha256": digest(old)}}
+    step = WriteFile({**params, "after": {"sha256": run.put_blob(b"new")}})
+    run.put_blob(old)
+
+    with engine_of(doors(machine), run, QUIET, Interrupt()) as engine:
+        captured = step.capture(engine.hands)
+        step.apply(engine.hands)
+        file.write_bytes(b"theirs")
+        step.revert(engine.hands, captured)
+
+    assert (old, b"theirs") == (file.read_bytes(), file.with_name("daemon.json.cgmigrate-saved").read_bytes())
+    machine.disk.close()
 
 
 def test_a_run_that_was_taken_back_is_not_taken_back_again(tmp_path: Path) -> None:
