@@ -39,6 +39,7 @@ _GROUP_ENDS = re.compile(rb"\||\)[*+?{/.\\\[(|$]")
 _GOES_ON = re.compile(rb"""["'`]?[})]*[/$\w]|["'`][})]*[ \t]*(?:\+|\.\.|%|\.[ \t]*[$"'\w]|/)|["'`]["'({]""")
 _JOIN = re.compile(rb"(?i)(?:join\w*|path)\([^()]*$")
 _NEXT_ARGUMENT = re.compile(rb"""["'`]?[ \t]*,""")
+_TEST = re.compile(rb"""(?:-[def]|test|exists\(|is_?dir\()[ \t]*["']?$""")
 _CONTEXT = 200
 """Bytes of a line on either side of a path that tell what it is part of."""
 _MANY_NAMES = 100
@@ -55,6 +56,7 @@ class Reason(StrEnum):
     UNSURE = "unsure"
     RUNTIME = "runtime"
     BESIDE = "beside"
+    TESTED = "tested"
 
 
 MEANING: dict[Reason, str] = {
@@ -63,6 +65,7 @@ MEANING: dict[Reason, str] = {
     Reason.WORD: "a bare name, which may be a path or only a word",
     Reason.UNSURE: "not surely a cgroup that the kubelet or the runtime names",
     Reason.RUNTIME: "the scope of this container depends on the runtime, which is not known",
+    Reason.TESTED: "the file tells the two drivers apart; its test, rewritten, would hold for the other one",
     Reason.BESIDE: "stands on one line with a reference that is left",
 }
 """What an operator is told of each."""
@@ -105,6 +108,14 @@ def find(data: bytes, translator: Translator) -> list[Found]:
         judged = _judged(before, token, after, translator, pieces)
         if judged is not None:
             found.append(Found(start, line, token, *judged))
+    knows_both = any(_NEW_SPELLING.search(token) for _, token in Translator.tokens(data))
+    found = [
+        replace(each, new=b"", reason=Reason.TESTED)
+        if each.reason is None
+        and (knows_both or _TEST.search(data, max(0, each.start - _CONTEXT), each.start))
+        else each
+        for each in found
+    ]
     left = {each.line for each in found if each.reason is not None}
     return [
         replace(each, new=b"", reason=Reason.BESIDE) if each.line in left and each.reason is None else each

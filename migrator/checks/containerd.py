@@ -20,7 +20,7 @@ def containerd_config_version_missing(facts: Facts) -> Iterator[Finding]:
     """Find a containerd configuration that is read as version 1."""
     runtime = facts.runtime
     present = any(each.present and each.path == runtime.config_file for each in facts.files)
-    if runtime.kind == "containerd" and present and runtime.config_version < 2:
+    if runtime.kind == "containerd" and present and runtime.config_version == 1:
         yield Finding(
             id="containerd-config-version-missing",
             severity=WARNING,

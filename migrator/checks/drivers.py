@@ -173,8 +173,8 @@ def kubelet_no_runtime_config(facts: Facts) -> Iterator[Finding]:
     """Find a runtime that a coming kubelet will refuse because it does not tell its driver."""
     kubelet = version(facts.kubelet.version)
     # 1.34 made the question to the runtime the rule (KEP-4033); the fallback is planned to go in 1.38.
-    if facts.kubelet.decides == "runtime" or kubelet is None or kubelet < (1, 34):
-        return
+    if not facts.node.live or facts.kubelet.decides == "runtime" or kubelet is None or kubelet < (1, 34):
+        return  # an image's runtime cannot be asked
     yield Finding(
         id="kubelet-no-runtime-config",
         severity=WARNING,

@@ -53,7 +53,7 @@ _AUDIT = {
                                      "Correct it at the line named; an edit of it would be a guess."),
     "facts-unknown": Explanation("A program, socket or file did not answer.", "Read the reasons; what depends on them was not judged."),
     "drivers-differ": Explanation("One side was changed alone, or a flag overrides a file.",
-                                  "Plan and apply: both sides are set. Do not restart either before."),
+                                  "Give both sides the driver that the running pods were made with, restart what was changed, then plan."),
     "driver-unknown": Explanation("The file that decides cannot be read, or holds a word that is no driver, e.g. with quotes in it.",
                                   "Correct the file that is named."),
     "running-driver-differs": Explanation("A file was changed and the daemon not restarted, so its next start changes the driver.",

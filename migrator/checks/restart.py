@@ -121,7 +121,9 @@ def controllers_missing(facts: Facts) -> Iterator[Finding]:
 
 def reserved_cgroup_missing(facts: Facts) -> Iterator[Finding]:
     """Find reserved cgroups that the kubelet will insist on and that are not there; a name to translate is another finding."""
-    final = {value for _, value in enforced(facts.kubelet)} & set(enforced_paths(facts.kubelet))
+    final = {f"/{value.lstrip('/')}" for _, value in enforced(facts.kubelet)} & set(
+        enforced_paths(facts.kubelet)
+    )
     absent = [each for each in facts.cgroups.reserved_absent if any(each.endswith(path) for path in final)]
     if absent:
         v1 = facts.node.cgroup_mode in ("legacy", "hybrid")

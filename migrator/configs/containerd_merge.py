@@ -150,9 +150,10 @@ def effective(files: Sequence[ConfigFile], daemon: Daemon) -> Effective:
         named = found.get(DEFAULT_HANDLER)
         if named is None:
             found[DEFAULT_HANDLER] = Owned(runc, "")
-        elif merges and named.handler.runtime_type is None:
+        elif merges:
+            kind = named.handler.runtime_type or DEFAULT_TYPE
             found[DEFAULT_HANDLER] = replace(
-                named, handler=replace(named.handler, runtime_type=DEFAULT_TYPE, has_options=True)
+                named, handler=replace(named.handler, runtime_type=kind, has_options=True)
             )
     return Effective(
         version=version,

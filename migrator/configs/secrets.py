@@ -58,6 +58,12 @@ _SHAPES = (
     re.compile(r"\bLS0tLS1[A-Za-z0-9+/=]+"),
     re.compile(r"\b(?:gh[opsur]_|github_pat_|glpat-|dckr_(?:pat|oat)_|xox[abp]-|AKIA)[\w-]{8,}"),
     re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b"),
+    # sshpass(1), mysql(1), curl(1); a user and a group in numbers are no password
+    re.compile(r"\bsshpass[ \t]+-p[ \t]*[\"']?(?P<hide>[^\s\"']+)"),
+    re.compile(r"\b(?:mysql|mariadb)\w{0,20}[ \t](?:[^\n|;]{0,200}[ \t])?-p(?P<hide>[^\s\"']+)"),
+    re.compile(
+        r"(?<![\w-])(?:-u|--user|--proxy-user)(?:[ \t]+|=)[\"']?[^\s:\"']{1,64}:(?P<hide>(?!\d+(?:[\s\"']|$))[^\s\"']+)"
+    ),
 )
 _AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]++")
 _BASE64 = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9+/]{8,}+={0,2}+(?![\w+/=.-])")

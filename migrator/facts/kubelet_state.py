@@ -66,7 +66,7 @@ def enforced_paths(kubelet: Kubelet) -> tuple[str, ...]:
     root = () if kubelet.cgroup_root in ("", "/") else (kubelet.cgroup_root,)
     for value in (*root, *(value for _, value in enforced(kubelet))):
         try:
-            found.append(translate_path(value, Driver.SYSTEMD))
+            found.append(translate_path(f"/{value.lstrip('/')}", Driver.SYSTEMD))
         except CgroupNameError:
             continue
     return tuple(found)

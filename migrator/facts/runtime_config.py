@@ -213,7 +213,12 @@ def _imported(
             continue
         layer = _parsed(look, "config-drop-in" if layers else "config-file", current, containerd.read)
         layers.append(layer)
-        files.append(ConfigFile(current, look.read(current)))
+        text = look.read(current)
+        if text is None and files and daemon and (1, 5) <= daemon < (2, 0):
+            look.unknown(
+                current, f"{path} imports it and it is not there: this containerd does not start again"
+            )
+        files.append(ConfigFile(current, text))
         for pattern in layer.config.imports if layer.config else ():
             pending += _matching(look.reader, current, pattern, daemon)
     return layers, files

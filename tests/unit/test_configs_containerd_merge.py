@@ -67,6 +67,9 @@ REGISTRY = f'version = 2\n[{TABLE[2]}.registry]\nconfig_path = "/x"\n'
             (handler("runc", "true", 2),), EVERY, ("runc", False), id="tables of 2, no version line"
         ),
         pytest.param(
+            ("version = 2\n" + handler("runc", None),), NEW, ("runc", False), id="2.x adds runc's options"
+        ),
+        pytest.param(
             ("version = 3\n" + handler("runc", "true", 2),), ((1, 6),), ("runc", True), id="1.6 takes 3 for 2"
         ),
         pytest.param(

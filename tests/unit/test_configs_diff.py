@@ -212,6 +212,12 @@ SHAPES = [
     f"x: |\n  -----BEGIN CERTIFICATE-----\n  {S}\n  -----END CERTIFICATE-----\ny: 1",
     f'"x": "-----BEGIN EC PRIVATE KEY-----\\n{S}\\n-----END EC PRIVATE KEY-----\\n"',
     f"-----BEGIN PRIVATE KEY-----\n{S}",
+    f"* * * * * root sshpass -p {S} ssh a cat /kubepods",
+    f"* * * * * root sshpass -p'{S}' ssh a",
+    f"mysql -h db -u me -p{S} -e 'select 1'",
+    f"curl -s -u me:{S} https://m.example",
+    f'curl --user "me:{S}" https://m.example',
+    f"curl --proxy-user=me:{S} https://m.example",
 ]
 TOKENS = [
     f"value: {USER_AND_PASSWORD}",
@@ -236,6 +242,13 @@ def test_a_secret_is_masked_and_lines_stay_lines(shape: str, newline: str) -> No
     assert shown.startswith(f"before: 1{newline}")
     if "PRIVATE KEY-----" not in shape or "END" in shape:
         assert "after = 2" in shown or "[" in shape
+
+
+@pytest.mark.parametrize(
+    "text", ["docker run --user 1000:1000 x", "id -u me", "mkdir -p /x", "sudo -u me cat"]
+)
+def test_a_user_alone_and_numbers_are_no_secret(text: str) -> None:
+    assert text == mask_secrets(text)
 
 
 @pytest.mark.parametrize("shape", TOKENS)

@@ -239,7 +239,7 @@ def test_a_reserved_cgroup_is_looked_for_in_every_hierarchy_that_the_kubelet_loo
         present=True,
         reserved_cgroups=(
             ("kubeReservedCgroup", "/kube"),
-            ("systemReservedCgroup", "/system.slice"),
+            ("systemReservedCgroup", "system.slice"),
             ("runtimeCgroups", "/runtime"),
         ),
         enforce_node_allocatable=("pods", "kube-reserved", "system-reserved-compressible"),

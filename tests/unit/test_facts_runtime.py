@@ -315,6 +315,21 @@ def test_a_broken_config_toml_is_unknown_with_its_line(tmp_path: Path, content: 
     assert [(TOML, line)] == [(unknown.subject, unknown.line) for unknown in look.unknowns]
 
 
+@pytest.mark.parametrize(
+    ("version", "starts"), [("1.4.13", True), ("1.6.20", False), ("1.7.24", False), ("2.1.4", True)]
+)
+def test_an_import_that_is_not_there_is_unknown_where_containerd_would_not_start(
+    tmp_path: Path, version: str, *, starts: bool
+) -> None:
+    """As the daemons themselves did: 1.4 and 2.1 pass it by."""
+    text = 'version = 2\nimports = ["/etc/containerd/conf.d/99-nvidia.toml"]\n'
+    look = Look(lay(tmp_path, CONTAINERD_UNIT | {TOML: text}))
+    runtime = Runtime(kind="containerd", version=version)
+    containerd_configured(look, runtime, unit_on_disk(look, "containerd.service"))
+    expected = [] if starts else ["/etc/containerd/conf.d/99-nvidia.toml"]
+    assert expected == [unknown.subject for unknown in look.unknowns]
+
+
 CRIO = "/etc/crio/crio.conf"
 CRIO_D = "/etc/crio/crio.conf.d"
 
