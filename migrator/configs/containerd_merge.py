@@ -5,8 +5,9 @@ The rules are those of the daemons themselves, found by asking containerd 1.4, 1
 
 - The last file that states a `version` decides for all of them. Up to 1.6 a version above 2 is read as 2.
 - 1.x: a file with a CRI table replaces the whole table of the files before it. 2.x: tables are merged (F14).
-- 2.x reads no CRI table of version 1, but that of version 3 in a file of version 1; and where both are there, that of
-  version 3 in a file of version 2.
+- 2.x gives a file that states no version, or 1, the version of the files before it, 3 for the first; its CRI table of
+  version 1 becomes one of version 2, which has no effect unless a file states version 2. Where there is a table of
+  version 3 too, only that counts.
 - 1.5 to 1.7: a `runtimes` table replaces the implicit handler `runc`; before and after, it is there in any case.
 - 2.x tells the kubelet the driver of the first handler of runc v2 type that has options: the default one, then by
   name.
@@ -15,7 +16,7 @@ The rules are those of the daemons themselves, found by asking containerd 1.4, 1
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from migrator.cgroups import Driver
@@ -57,8 +58,8 @@ class Effective:
 
     version: int
     """The version that decides which CRI table is read; 1 where no file states one."""
-    tables: int
-    """The version whose CRI table is read: not always that of `version`."""
+    tables: Mapping[str, int]
+    """By file: the version whose CRI table is read in it, which is not always the one that it states."""
     default: str
     handlers: tuple[Owned, ...]
     """By name, with `runc` where the daemon has it though no file names it."""
@@ -68,7 +69,7 @@ class Effective:
     """The file in which a handler that no file names has to be written."""
     legacy_systemd_cgroup: bool
     configs: tuple[ContainerdConfig, ...]
-    """Each file, read with `tables`."""
+    """Each file, read with its `tables`."""
 
     @property
     def deciding(self) -> HandlerConfig | None:
@@ -128,11 +129,10 @@ def effective(files: Sequence[ConfigFile], daemon: Daemon) -> Effective:
                 file.path, UnsupportedShapeError(message, line=config.lines.get("version", 1))
             )
     merges = daemon >= (2, 0)
-    tables = min(version, 2)
+    tables = {file.path: min(version, 2) for file in files}
     if merges:
-        newer = any(_read(file, 3).has_cri_section for file in files)
-        tables = 2 if version == 2 and not newer else 3
-    configs = tuple(_read(file, tables, old_tables=not merges) for file in files)
+        tables = _tables(files, stated)
+    configs = tuple(_read(file, tables[file.path], old_tables=not merges) for file in files)
     layers = [
         (file.path, config) for file, config in zip(files, configs, strict=True) if config.has_cri_section
     ]
@@ -145,7 +145,7 @@ def effective(files: Sequence[ConfigFile], daemon: Daemon) -> Effective:
             found[name] = _over(found.get(name), Owned(handler, path))
     implicit = not (1, 5) <= daemon < (2, 0) or not any(config.has_runtimes for _, config in counting)
     if implicit:
-        table = (*CRI_PLUGIN[tables], "containerd", "runtimes", DEFAULT_HANDLER)
+        table = (*CRI_PLUGIN[tables[files[0].path]], "containerd", "runtimes", DEFAULT_HANDLER)
         runc = HandlerConfig(DEFAULT_HANDLER, table, 0, runtime_type=DEFAULT_TYPE)
         named = found.get(DEFAULT_HANDLER)
         if named is None:
@@ -195,11 +195,12 @@ def _wanted(
 ) -> Iterator[tuple[str, int, str]]:
     for owned in all_of_it.handlers:
         if unsettable(owned.handler) is None:
-            yield owned.file or all_of_it.owner, all_of_it.tables, owned.handler.name
+            path = owned.file or all_of_it.owner
+            yield path, all_of_it.tables[path], owned.handler.name
     for file, config in zip(files, all_of_it.configs, strict=True):
         for handler in config.handlers.values():
             if handler.driver not in {None, driver} and unsettable(handler) is None:
-                yield file.path, all_of_it.tables, handler.name
+                yield file.path, all_of_it.tables[file.path], handler.name
 
 
 def possible(files: Sequence[ConfigFile]) -> tuple[Daemon, ...]:
@@ -207,6 +208,19 @@ def possible(files: Sequence[ConfigFile]) -> tuple[Daemon, ...]:
     if any(_read(file).version > 2 for file in files):
         return ((2, 3),)
     return ((1, 7), (2, 3))
+
+
+def _tables(files: Sequence[ConfigFile], stated: Sequence[ContainerdConfig]) -> dict[str, int]:
+    """Return which CRI table 2.x reads in each file."""
+    last = next((config.version for config in reversed(stated) if config.version > 1), 3)
+    if last > 2 or any(_read(file, 3).has_cri_section for file in files):
+        return {file.path: 3 for file in files}
+    old = {
+        file.path
+        for file, config in zip(files, stated, strict=True)
+        if config.version < 2 and _read(file, 1).has_cri_section
+    }
+    return {file.path: 1 if file.path in old else 2 for file in files}
 
 
 def _over(below: Owned | None, above: Owned) -> Owned:

@@ -15,6 +15,8 @@ from tests.lab.cache import LabError, build
 from tests.lab.kubernetes import KUBELET
 from tests.lab.packages import host_packages
 
+from .daemons import in_private_root
+
 FILES = 40
 PAST_ITS_CONFIGURATION = "mkdir /var/lib/kubelet: permission denied"
 SETTINGS = [
@@ -70,29 +72,21 @@ def config(seed: int) -> bytes:
     return text.encode()
 
 
-def refuses(binary: Path, file: Path) -> str | None:
+def refuses(binary: Path, root: Path, text: bytes) -> str | None:
     """Return why the kubelet does not take a file; None when it gets on to what nobody may do: make its folder."""
-    argv: list[str | Path] = [
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/kubelet.yaml").write_bytes(text)
+    argv = [
         binary,
         "--config",
-        file,
+        "/etc/kubelet.yaml",
         "--kubeconfig",
         "/nonexistent",
         "--container-runtime=remote",
     ]
-    nobody: list[str | Path] = [
-        "unshare",
-        "--net",
-        "--",
-        "setpriv",
-        "--reuid",
-        "65534",
-        "--clear-groups",
-        "--",
-        *argv,
-    ]
+    nobody = ["setpriv", "--reuid", "65534", "--clear-groups", "--", *argv]
     done = subprocess.run(
-        [*nobody, "--container-runtime-endpoint=unix:///nonexistent"],
+        in_private_root(root, [*nobody, "--container-runtime-endpoint=unix:///nonexistent"]),
         capture_output=True,
         text=True,
         check=False,
@@ -108,26 +102,17 @@ def refuses(binary: Path, file: Path) -> str | None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the kubelet is started as nobody: run this as root")
 def test_the_kubelet_accepts_every_rewritten_file(binary: Path, tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
-    wrong: list[str] = []
-    for seed in range(FILES):
-        before = config(seed)
-        for driver in (Driver.SYSTEMD, Driver.CGROUPFS)[: 2 if seed % 4 == 0 else 1]:
-            file = tmp_path / f"{seed}-{driver}.yaml"
-            file.write_bytes(kubelet.set_driver(before, driver).text)
-            if refused := refuses(binary, file):
-                wrong.append(f"{seed} {driver}: {refused}")
-    assert not wrong, "\n".join(wrong)
+    wrong = {
+        f"{seed} {driver}": refused
+        for seed in range(FILES)
+        for driver in (Driver.SYSTEMD, Driver.CGROUPFS)[: 2 if seed % 4 == 0 else 1]
+        if (refused := refuses(binary, tmp_path, kubelet.set_driver(config(seed), driver).text))
+    }
+    assert wrong == {}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the kubelet is started as nobody: run this as root")
 @pytest.mark.parametrize("text", ["cgroupDrivr: systemd\n", "cgroupDriver: [systemd]\n", "cgroupDriver: {\n"])
 def test_this_judge_can_say_no(binary: Path, tmp_path: Path, text: str) -> None:
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
-    file = tmp_path / "config.yaml"
-    file.write_text("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n" + text)
-    assert refuses(binary, file)
+    head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+    assert refuses(binary, tmp_path, (head + text).encode())

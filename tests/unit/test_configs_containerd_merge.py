@@ -103,6 +103,18 @@ REGISTRY = f'version = 2\n[{TABLE[2]}.registry]\nconfig_path = "/x"\n'
             id="an import's version counts for all",
         ),
         pytest.param(
+            (handler("runc", "true", 1), ELSEWHERE),
+            NEW,
+            ("runc", True),
+            id="a table of 1 beside a file of 2, in 2.x",
+        ),
+        pytest.param(
+            ("version = 2\n" + handler("runc", "false"), "version = 1\n" + handler("runc", "true", 1)),
+            EVERY,
+            ("runc", True),
+            id="an import of version 1",
+        ),
+        pytest.param(
             ("version = 3\n" + handler("runc", "true", 3), "version = 2\n" + handler("runc", "false", 2)),
             NEW,
             ("runc", True),
@@ -124,6 +136,12 @@ REGISTRY = f'version = 2\n[{TABLE[2]}.registry]\nconfig_path = "/x"\n'
             NEW,
             ("runc", True),
             id="2.x passes over a handler without options",
+        ),
+        pytest.param(
+            ("version = 2\n" + default("nv") + handler("nv", None) + handler("runc", None),),
+            NEW,
+            ("runc", False),
+            id="but runc has options of its own",
         ),
         pytest.param(
             ("version = 2\n" + handler("kata", None, kind="io.containerd.kata.v2"),),
