@@ -139,16 +139,22 @@ def closure(wanted: Iterable[Artefact]) -> list[Artefact]:
 
 
 @contextlib.contextmanager
-def build_lock() -> Iterator[None]:
-    """Hold the cache's build lock; another process that wants to build waits here."""
+def locked(name: str, waiting: str = "") -> Iterator[None]:
+    """Hold a lock that all processes with this cache share; WAITING is said when another holds it."""
     cache_dir().mkdir(parents=True, exist_ok=True)
-    with (cache_dir() / "build.lock").open("w") as lock:
+    with (cache_dir() / f"{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress("waiting for another process that builds the lab")
+            if waiting:
+                progress(waiting)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def build_lock() -> contextlib.AbstractContextManager[None]:
+    """Hold the cache's build lock; another process that wants to build waits here."""
+    return locked("build", "waiting for another process that builds the lab")
 
 
 def build(wanted: Iterable[Artefact], prepare: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from . import cluster as clusters
-from .cache import LabError
+from .cache import LabError, locked
 from .cluster import Cluster
 from .machine import remove_unused_networks
 from .node import Node, abandoned, build, owned
@@ -48,8 +48,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def lab(pytestconfig: pytest.Config) -> Iterator[type[Node]]:
     """Give what makes nodes on a machine that can, and leave none of them behind, however the session ends."""
     _refuse(pytestconfig, _FAILURE)
-    for machine in abandoned():  # of a session that was killed
-        machine.destroy()
+    with locked("abandoned"):  # this session's other workers begin at the same moment
+        for machine in abandoned():  # of a session that was killed
+            machine.destroy()
     remove_unused_networks()
 
     def destroy_owned() -> None:

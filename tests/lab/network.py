@@ -2,12 +2,11 @@
 """A cluster's own network: a namespace with one bridge, so that two clusters may have the same addresses."""
 
 import contextlib
-import fcntl
 import subprocess
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
-from .cache import LabError, cache_dir
+from .cache import LabError, locked
 
 BRIDGE = "lab0"
 GATEWAY = "10.99.0.1"  # the bridge itself: a client outside of every node
@@ -27,7 +26,7 @@ def ensure(name: str, routes: Sequence[str]) -> None:
         name: the cluster's.
         routes: `SUBNET via ADDRESS`, for clients in the namespace.
     """
-    with _lock():
+    with locked("network"):
         if exists(name):
             return
         namespace = f"{PREFIX}{name}"
@@ -56,7 +55,7 @@ def inside(name: str, argv: Sequence[str | Path]) -> list[str | Path]:
 
 def remove_unused(used: Callable[[], Container[str]]) -> list[str]:
     """Remove the networks of clusters that USED does not name; return their names."""
-    with _lock():
+    with locked("network"):
         kept = used()  # asked now: machines are on disk before their network is made
         unused = [
             name
@@ -69,14 +68,6 @@ def remove_unused(used: Callable[[], Container[str]]) -> list[str]:
                 _ip("-n", f"{PREFIX}{name}", "link", "delete", BRIDGE)
             _ip("netns", "delete", f"{PREFIX}{name}")
     return unused
-
-
-@contextlib.contextmanager
-def _lock() -> Iterator[None]:
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with (cache_dir() / "network.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _ip(*arguments: str, stdin: str = "") -> None:
