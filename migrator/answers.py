@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ruamel.yaml.events import ScalarEvent
 
@@ -87,13 +87,13 @@ def describe(question: Question) -> Iterator[str]:
         yield f"{question.means} (default: {question.default})"
 
 
-def write_answers(found: Audit) -> str:
-    """Return a file with every question that matters on an audited node, and to each the answer that loses nothing."""
-    return "".join(f"{plain(line)}\n" for line in _lines(found))
+def write_answers(found: Audit, given: Mapping[str, str] | None = None) -> str:
+    """Return a file with every question that matters on an audited node, and the answer given or that loses nothing."""
+    return "".join(f"{plain(line)}\n" for line in _lines(found, given or {}))
 
 
-def _lines(found: Audit) -> Iterator[str]:
-    yield f"# Answers for {found.facts.node.hostname or 'a node'}: every question that matters there, with the answer that loses nothing."
+def _lines(found: Audit, given: Mapping[str, str]) -> Iterator[str]:
+    yield f"# Answers for {found.facts.node.hostname or 'a node'}: every question that matters there, with {'the answer given, or ' if given else ''}the answer that loses nothing."
     yield "# Change what you decide otherwise, then give this file to `cgmigrate plan` and `cgmigrate apply` with --answers."
     yield f"format: {FORMAT}"
     yield f"version: {VERSION}"
@@ -105,4 +105,4 @@ def _lines(found: Audit) -> Iterator[str]:
             yield f"#   {line}"
         if question is APPLY and is_control_plane(found):
             yield "#   On this control-plane node its name has to stand here instead of yes."
-        yield f"{question.key}: {question.default}"
+        yield f"{question.key}: {given.get(question.key, question.default)}"

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,7 +36,9 @@ from migrator.options import (
 
 if TYPE_CHECKING:
     from migrator.engine import Engine
+    from migrator.host import Host
     from migrator.journal import Run
+    from migrator.session import Voice
 
 
 def apply(  # noqa: PLR0917 - one parameter for each option, as typer wants it
@@ -55,13 +58,9 @@ def apply(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     Example: cgmigrate apply plan.json --yes --on-failure rollback
     """
     from migrator import show  # noqa: PLC0415 - late
-    from migrator.doors import doors_of  # noqa: PLC0415
     from migrator.host import Host  # noqa: PLC0415
-    from migrator.interrupt import Interrupt  # noqa: PLC0415
-    from migrator.journal import Runs  # noqa: PLC0415
     from migrator.plan import parse_plan  # noqa: PLC0415
     from migrator.questions import of_plan  # noqa: PLC0415
-    from migrator.session import begin, engine_of  # noqa: PLC0415
 
     need_root()
     be_verbose(verbose)
@@ -72,11 +71,38 @@ def apply(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     if on_failure is not None and given is not None:
         given["on-failure"] = on_failure
     settled = confirm(of_plan(document, str(plan_file)), given, yes or not document["steps"])
+    told = show.voice(settled, ask=not yes)
+    carry_out(host, data, str(plan_file), _policy(on_failure, settled), lambda _: nullcontext(told))
+
+
+def carry_out(
+    host: Host,
+    reviewed: bytes,
+    name: str,
+    policy: OnFailure | None,
+    voice: Callable[[Run], AbstractContextManager[Voice]],
+) -> Run:
+    """Make a run of a reviewed plan, take it forward, and return it; `voice` gives who tells it.
+
+    Raises:
+        CgmigrateError: see `session.begin` and `Engine.forward`; a failed run is rolled back or left open, as `policy` says.
+    """
+    from migrator import show  # noqa: PLC0415 - late
+    from migrator.doors import doors_of  # noqa: PLC0415
+    from migrator.interrupt import Interrupt  # noqa: PLC0415
+    from migrator.journal import Runs  # noqa: PLC0415
+    from migrator.session import begin, engine_of  # noqa: PLC0415
+
     with Interrupt().installed() as interrupt, Runs(host).lock():
-        run, _ = begin(host, data, str(plan_file))
+        run, _ = begin(host, reviewed, name)
         show.note(f"run {run.name}")
-        with engine_of(doors_of(host), run, show.voice(settled, ask=not yes), interrupt) as engine:
-            _forward_and_tell(engine, run, _policy(on_failure, settled), live=host.live, new=True)
+        with (
+            _summary(run, live=host.live),
+            voice(run) as told,
+            engine_of(doors_of(host), run, told, interrupt) as engine,
+        ):
+            _forward(engine, told, policy, new=True)
+    return run
 
 
 def _policy(option: OnFailure | None, answers: Mapping[str, str] | None) -> OnFailure | None:
@@ -97,21 +123,20 @@ def _read_plan(path: Path) -> bytes:
         raise UsageError(f"cannot read the plan {path}: {error.message}", hint=hint) from error
 
 
-def _forward_and_tell(
-    engine: Engine, run: Run, on_failure: OnFailure | None, *, live: bool, new: bool = False
-) -> None:
-    """Take a run forward and show its summary, also where it leaves something to the operator."""
+@contextmanager
+def _summary(run: Run, *, live: bool) -> Iterator[None]:
+    """Show the summary of a run that is taken forward inside, also where it leaves something to the operator."""
     from migrator import show  # noqa: PLC0415 - late
 
     try:
-        _forward(engine, on_failure, new=new)
+        yield
     except LeftToDoError:
         show.done(run.name, run.load("plan.json"), live=live)
         raise
     show.done(run.name, run.load("plan.json"), live=live)
 
 
-def _forward(engine: Engine, on_failure: OnFailure | None, *, new: bool) -> None:
+def _forward(engine: Engine, voice: Voice, on_failure: OnFailure | None, *, new: bool = False) -> None:
     """Take a run forward; on failure go back, stop, or ask."""
     from migrator import prompts, show  # noqa: PLC0415 - late
     from migrator.engine import fail_back  # noqa: PLC0415
@@ -129,8 +154,9 @@ def _forward(engine: Engine, on_failure: OnFailure | None, *, new: bool) -> None
         terminal = prompts.terminal()
         choice = on_failure or (OnFailure.ASK if terminal else OnFailure.ROLLBACK)
         if choice is OnFailure.ASK and terminal:
-            show.note(f"failed: {error.message}")
-            choice = OnFailure.ROLLBACK if prompts.ask(FAILED) == "yes" else OnFailure.STOP
+            with voice.paused():
+                show.note(f"failed: {error.message}")
+                choice = OnFailure.ROLLBACK if prompts.ask(FAILED) == "yes" else OnFailure.STOP
         if choice is OnFailure.STOP:
             raise InterruptedRunError(
                 f"{error.message}\nThe run is open; the guard keeps its units down after a reboot",
@@ -168,12 +194,14 @@ def resume(
             return
         status = run.state().status
         show.note(f"run {run.name} ({status})")
-        with engine_of(doors_of(host), run, show.voice(given), interrupt) as engine:
+        told = show.voice(given)
+        with engine_of(doors_of(host), run, told, interrupt) as engine:
             if status in (Status.ROLLING_BACK, Status.DIRTY):
                 engine.back("resumed")
                 show.outcome(f"run {run.name} is rolled back: the node is as it was before")
                 return
-            _forward_and_tell(engine, run, _policy(on_failure, given), live=host.live)
+            with _summary(run, live=host.live):
+                _forward(engine, told, _policy(on_failure, given))
 
 
 def rollback(  # noqa: PLR0917 - the same

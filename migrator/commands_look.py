@@ -74,7 +74,7 @@ def audit(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     if write_answers is not None:
         from migrator import answers  # noqa: PLC0415
 
-        _write_file(write_answers, answers.write_answers(found).encode("utf-8", "backslashreplace"))
+        write_file(write_answers, answers.write_answers(found).encode("utf-8", "backslashreplace"))
     if is_json(output):
         write_json(judged.to_json(found))
     else:
@@ -188,7 +188,7 @@ def give(made: Plan, target: Path | None, output: Format | None, following: str)
 
     data = render(made.document)
     if target is not None:
-        _write_file(target, data)
+        write_file(target, data)
     if is_json(output):
         typer.echo(data.decode(), nl=False)
     else:
@@ -208,7 +208,7 @@ def _state(run: Run) -> RunState | None:
         return None
 
 
-def _write_file(target: Path, data: bytes) -> None:
+def write_file(target: Path, data: bytes) -> None:
     """Replace a file as a whole; a device or a pipe is written to.
 
     Raises:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="cgmigrate",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Switch a Kubernetes node from the cgroupfs to the systemd cgroup driver, with proof and a way back.",
+    help="Switch a Kubernetes node from the cgroupfs to the systemd cgroup driver, with proof and a way back.\n\n"
+    "Without a command, on a terminal, it guides through all of it.",
 )
 
 
@@ -96,8 +96,9 @@ class Shared:
     answers: Path | None = None
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def common(  # noqa: PLR0917 - one parameter for each option, as typer wants it
+    context: typer.Context,
     root: RootOption = None,
     output: FormatOption = None,
     verbose: VerboseOption = False,
@@ -113,6 +114,10 @@ def common(  # noqa: PLR0917 - one parameter for each option, as typer wants it
         raise typer.Exit
     Shared.root, Shared.format, Shared.verbose = root, output, verbose
     Shared.kubeconfig, Shared.answers = kubeconfig, answers
+    if context.invoked_subcommand is None:
+        from migrator import wizard  # noqa: PLC0415 - late: its libraries are large
+
+        wizard.run(root_of(None), kubeconfig_of(None), answers_of(None) or {})
 
 
 def root_of(root: Path | None) -> str:

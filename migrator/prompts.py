@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
 import termios
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from migrator.answers import describe
 from migrator.errors import UsageError
 from migrator.questions import Question
-from migrator.terminal import note, plain
-
-if TYPE_CHECKING:
-    from questionary import Question as Asked
+from migrator.terminal import note, plain, wrap
 
 _NO_ANSWER = (KeyboardInterrupt, EOFError, OSError, termios.error)
 """Ctrl-C, Ctrl-D, a signal, and a terminal that is gone."""
@@ -45,60 +44,130 @@ def settle(questions: Sequence[Question], given: Mapping[str, str], hint: str) -
     return {question.key: given.get(question.key) or ask(question) for question in questions}
 
 
-def ask(question: Question) -> str:
+def plain_mode() -> bool:
+    """Tell whether lines are written and nothing is drawn: for a screen reader, or a terminal that cannot."""
+    return bool(os.environ.get("CGMIGRATE_PLAIN")) or os.environ.get("TERM") == "dumb"
+
+
+def columns() -> int:
+    """Return how wide a line may be."""
+    return shutil.get_terminal_size().columns
+
+
+def tell(text: str, indent: int = 0) -> None:
+    """Tell a text on stderr in the terminal's width."""
+    for line in text.split("\n"):
+        for piece in wrap(" " * indent + plain(line), columns()):
+            note(piece)
+
+
+def ask(question: Question, also: Mapping[str, str] | None = None) -> str:
     """Ask on stderr; Enter gives the default. The caller has made sure that there is a terminal.
+
+    `also` has more answers, which are about the asking itself, as choices have.
 
     Raises:
         KeyboardInterrupt: nobody answers, and the question has no answer for that.
     """
     try:
         with _heard():
-            answer = _asked(question).unsafe_ask()
+            answer = (_read if plain_mode() else _drawn)(question, also or {})
     except _NO_ANSWER:
         if not question.gone:
             raise KeyboardInterrupt from None
         return question.gone
-    if isinstance(answer, bool):
-        return "yes" if answer else "no"
-    return str(answer).strip() or question.default
+    return answer.strip() or question.default
 
 
-def _asked(question: Question) -> Asked:
+def _hint(question: Question, also: Mapping[str, str]) -> str:
+    """Return what Enter does, and what can be typed where nothing can be chosen."""
+    answers, default = list(question.choices), question.default
+    more = f", or {', '.join(also)}" if also else ""
+    if not answers:
+        return f"(Enter: {default}{more})"
+    if len(answers) == 1:
+        return f"(type {plain(answers[0])} to agree, Enter: no{more})"
+    if set(answers) == {"yes", "no"} and not also:
+        return "(Y/n, Enter: yes)" if default == "yes" else "(y/N, Enter: no)"
+    return f"(Enter: {default})"
+
+
+def _read(question: Question, also: Mapping[str, str]) -> str:
+    """Ask in lines: the choices, each with what follows, then one line to answer on."""
+    answers = {**question.choices, **also} if len(question.choices) > 1 else {}
+    tell(question.text)
+    for line in describe(replace(question, choices=answers or question.choices)):
+        tell(line, 2)
+    while True:
+        sys.stderr.write(f"{_hint(question, also)}: ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        typed = line.strip()
+        short = [answer for answer in answers if answer.startswith(typed)]
+        if typed in ("", *answers, *also) or not _wrong(question, typed):
+            return typed
+        if len(short) == 1:
+            return short[0]
+        tell(f"that is none of {', '.join(answers)}" if answers else _wrong(question, typed))
+
+
+def _wrong(question: Question, typed: str) -> str:
+    """Return what is wrong with what was typed; in words anything may be said, and only one thing agrees."""
+    if len(question.choices) == 1 or question.accepts(typed):
+        return ""
+    return "a number of seconds, from 1 to 999999"
+
+
+def _drawn(question: Question, also: Mapping[str, str]) -> str:
+    """Ask with the library: a line to type on, yes or no, or a list to choose from."""
     import questionary  # noqa: PLC0415 - late: 80 ms, and most runs ask nothing
     from prompt_toolkit.output import create_output  # noqa: PLC0415
 
     output = create_output(stdout=sys.stderr)
-    text, default, answers = plain(question.text), question.default, list(question.choices)
-    if set(answers) == {"yes", "no"}:
-        note(question.choices["yes"])
-        hint = "(Y/n, Enter: yes)" if default == "yes" else "(y/N, Enter: no)"
-        return questionary.confirm(text, default=default == "yes", instruction=hint, output=output)
-    if len(answers) == 1:
-        note(question.choices[answers[0]])
-        hint = f"(type {plain(answers[0])} to agree, Enter: no)"
-        return questionary.text(text, instruction=hint, output=output)
-    if not answers:
-        note(f"{question.means}")
-        return questionary.text(
-            text,
-            instruction=f"(Enter: {default})",
-            validate=lambda typed: not typed or question.accepts(typed.strip()) or "a number of seconds",
-            output=output,
-        )
-    choices = [
-        questionary.Choice(plain(f"{answer}: {follows}"), value=answer)
-        for answer, follows in question.choices.items()
-    ]
+    hint, default = _hint(question, also), question.default
+    if len(question.choices) < 2:
+        tell(question.means or next(iter(question.choices.values())))
+        text = _beside(question.text, f"{hint} {next(iter(question.choices), '')}")
+
+        def judged(typed: str) -> bool | str:
+            return typed.strip() in ("", *also) or _wrong(question, typed.strip()) or True
+
+        return str(questionary.text(text, instruction=hint, validate=judged, output=output).unsafe_ask())
+    if set(question.choices) == {"yes", "no"} and not also:
+        tell(question.choices["yes"])
+        text = _beside(question.text, f"{hint} yes")
+        yes = questionary.confirm(text, default=default == "yes", instruction=hint, output=output)
+        return "yes" if yes.unsafe_ask() else "no"
+    answers = {**question.choices, **also}
+    titles = {answer: plain(f"{answer}: {follows}") for answer, follows in answers.items()}
+    if any(len(title) + 4 > columns() for title in titles.values()):
+        tell(question.text)
+        for title in titles.values():
+            tell(title, 2)
+        titles, text = {answer: plain(answer) for answer in answers}, ""
+    else:
+        text = _beside(question.text, max(hint, *titles.values(), key=len))
+    choices = [questionary.Choice(title, value=answer) for answer, title in titles.items()]
     chosen = next(choice for choice in choices if choice.value == default)
-    return questionary.select(
-        text, choices=choices, default=chosen, instruction=f"(Enter: {default})", output=output
-    )
+    asked = questionary.select(text, choices=choices, default=chosen, instruction=hint, output=output)
+    return str(asked.unsafe_ask())
+
+
+def _beside(text: str, longest: str) -> str:
+    """Return a text that leaves room beside it for what will stand there; else tell it, and return nothing."""
+    if len(f"? {plain(text)} {longest}") < columns():
+        return plain(text)
+    tell(text)
+    return ""
 
 
 @contextmanager
 def _heard() -> Iterator[None]:
-    """Have TERM and HUP, where a run handles them, end a question too: nobody may come to answer it."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """Have TERM, HUP and Ctrl-C, where a run handles them, end a question too: nobody may come to answer it."""
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
 
     def hear(number: int, frame: FrameType | None) -> None:
         handler = before[signal.Signals(number)]

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -52,6 +53,8 @@ class Voice:
     say: Callable[[str], None]
     tell: Callable[[Progress], None]
     ask: Callable[[Question], str] = lambda question: question.default
+    paused: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    """Leave the terminal to somebody else meanwhile."""
 
 
 def look(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from migrator.findings import Finding, Severity
 from migrator.plan_table import Translation
 from migrator.records import RunState
 from migrator.terminal import note as note  # noqa: PLC0414 - the commands tell with it, beside what they show
-from migrator.terminal import plain
+from migrator.terminal import plain, wrap
 from migrator.views import (
     render_audit,
     render_diff,
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 
 def _out(line: str = "") -> None:
-    sys.stdout.write(plain(line) + "\n")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    sys.stdout.write("".join(f"{piece}\n" for piece in wrap(plain(line), width)))
 
 
 def outcome(line: str) -> None:

@@ -39,6 +39,22 @@ def take_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def wrap(line: str, width: int) -> list[str]:
+    """Return a line in pieces of at most `width` columns, all under its indent; a word that is longer stays whole."""
+    if len(line) <= width:
+        return [line]
+    import textwrap  # noqa: PLC0415 - late
+
+    indent = len(line) - len(line.lstrip(" ").removeprefix("- "))
+    return textwrap.wrap(
+        line,
+        max(width, 20),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def note(line: str) -> None:
     """Tell a line on stderr, if anybody listens: a terminal that went away never decides what a run does."""
     with contextlib.suppress(OSError, ValueError):

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A terminal that can be looked at: tmux runs the command, keys are sent to it, and its screen is captured."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+SECONDS = 60.0
+
+
+class Screens:
+    """One terminal of its own tmux server, of `columns` and `lines`; ends with everything in it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        command: list[str],
+        *,
+        columns: int = 80,
+        lines: int = 24,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._socket = folder / "tmux"
+        words = [f"{key}={value}" for key, value in (env or {}).items()]
+        script = f"cd {shlex.quote(str(folder))}; {shlex.join(['env', *words, *command])}; echo ended $?; exec sleep 600"
+        self._tmux(
+            *(
+                "-f",
+                "/dev/null",
+                "new-session",
+                "-d",
+                "-x",
+                str(columns),
+                "-y",
+                str(lines),
+                "sh",
+                "-c",
+                script,
+            )
+        )
+        self._tmux("set-option", "-g", "history-limit", "5000")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tmux("kill-server", check=False)
+
+    def _tmux(self, *words: str, check: bool = True) -> str:
+        done = subprocess.run(
+            ["tmux", "-S", str(self._socket), *words],
+            check=False,
+            capture_output=True,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+        )
+        if check and done.returncode:
+            raise AssertionError(done.stderr.decode())
+        return done.stdout.decode()
+
+    def keys(self, *keys: str) -> None:
+        """Press keys, as tmux names them; anything else is typed."""
+        self._tmux("send-keys", *keys)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Make the window larger or smaller."""
+        self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
+
+    def screen(self) -> str:
+        """Return what can be seen."""
+        return self._tmux("capture-pane", "-p")
+
+    def everything(self) -> str:
+        """Return what can be seen, and what has left it upwards; a line that the terminal broke is one line."""
+        return self._tmux("capture-pane", "-p", "-J", "-S", "-")
+
+    def until(self, text: str, *, seconds: float = SECONDS) -> str:
+        """Return the screen as soon as its last lines hold a text.
+
+        Raises:
+            AssertionError: it never came.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            shown = self.screen()
+            if text in "\n".join(shown.rstrip("\n").split("\n")[-8:]):
+                return shown
+            time.sleep(0.1)
+        raise AssertionError(f"{text!r} did not come:\n{self.everything()}")
