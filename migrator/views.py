@@ -113,8 +113,10 @@ def _say(
     shown = clean.encode(console.encoding, "backslashreplace").decode(console.encoding)
     lines = [shown]
     if console.is_terminal and not whole:
-        wrapped = Text(shown).wrap(console, max(console.width - indent, 20), overflow="fold")
-        lines = [line.plain.rstrip() for line in wrapped]
+        mark = next((mark for mark in ("- ", "-> ") if shown.startswith(mark)), "")
+        room = max(console.width - indent - len(mark), 20)
+        wrapped = Text(shown.removeprefix(mark)).wrap(console, room, overflow="fold")
+        lines = [(" " * len(mark) if at else mark) + line.plain.rstrip() for at, line in enumerate(wrapped)]
     for line in lines:
         # Segments, not Text: rich would turn the tabs of a diff into spaces.
         segment = Segment(f"{' ' * indent}{line}\n", console.get_style(style))

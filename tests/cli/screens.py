@@ -70,6 +70,18 @@ class Screens:
         """Press keys, as tmux names them; anything else is typed."""
         self._tmux("send-keys", *keys)
 
+    def choose(self, question: str, answer: str) -> str:
+        """Wait for a question, take an answer of its list, and return the screen as it was asked on."""
+        self.until("»", after=question)
+        shown = self.screen()
+        for _ in range(10):
+            if f"» {answer}" in self.screen():
+                self.keys("Enter")
+                return shown
+            self.keys("Down")
+            time.sleep(0.1)
+        raise AssertionError(f"{answer!r} cannot be chosen:\n{self.screen()}")
+
     def resize(self, columns: int, lines: int) -> None:
         """Make the window larger or smaller."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
@@ -82,8 +94,8 @@ class Screens:
         """Return what can be seen, and what has left it upwards; a line that the terminal broke is one line."""
         return self._tmux("capture-pane", "-p", "-J", "-S", "-")
 
-    def until(self, text: str, *, seconds: float = SECONDS) -> str:
-        """Return the screen as soon as its last lines hold a text.
+    def until(self, text: str, *, after: str = "", seconds: float = SECONDS) -> str:
+        """Return the screen as soon as it holds a text, below the last place of another one.
 
         Raises:
             AssertionError: it never came.
@@ -91,7 +103,8 @@ class Screens:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             shown = self.screen()
-            if text in "\n".join(shown.rstrip("\n").split("\n")[-8:]):
+            _, found, below = shown.rpartition(after) if after else ("", " ", shown)
+            if found and text in below:
                 return shown
             time.sleep(0.1)
         raise AssertionError(f"{text!r} did not come:\n{self.everything()}")

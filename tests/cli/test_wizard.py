@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guided path on a real terminal, on an image: each way out changes nothing, each screen fits, each word is answered."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from migrator.cli import run
+from tests.cli.screens import Screens
+from tests.cli.test_offline import cgmigrate, snapshot
+from tests.cli.test_prompts import typed
+from tests.hostile.base import EVIL, copy, raw
+from tests.hostile.test_terminal import SGR
+
+HERE = Path(__file__).resolve().parents[2]
+SAMPLE = "docker-20.10-kubelet-1.20"
+PATH = (
+    ("Look at this node now?", "look"),
+    ("Go on all the same?", "go-on"),
+    ("What if a step fails?", "rollback"),
+    ("What now?", "apply"),
+    ("Apply the 16 steps of this plan", "yes"),
+)
+"""Every question on this node, and the answer that goes on."""
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return copy(SAMPLE, tmp_path / "image")
+
+
+def wizard(image: Path, *, columns: int = 80, lines: int = 24, **env: str) -> Screens:
+    command = [sys.executable, "-m", "migrator", "--root", str(image)]
+    return Screens(image.parent, command, columns=columns, lines=lines, env={"PYTHONPATH": str(HERE), **env})
+
+
+def fits(text: str, columns: int) -> list[str]:
+    """Return the lines that the terminal broke; diffs and paths, which are to be copied, may be longer."""
+    return [line for line in text.split("\n") if len(line) > columns and not re.search(r"\S{40}", line)]
+
+
+def test_the_whole_path_at_80x24_and_the_way_back(image: Path) -> None:
+    original = snapshot(image)
+    with wizard(image) as terminal:
+        for question, answer in PATH:
+            assert original == snapshot(image)
+            terminal.choose(question, answer)
+        terminal.until("ended 0")
+        said = terminal.everything()
+
+    assert original != snapshot(image)
+    assert [] == fits(said, 80)
+    assert "no file is\nchanged that you have not seen" in said
+    assert "-cgroupDriver: cgroupfs\n+cgroupDriver: systemd" in said
+    assert "Expected outage: none; no pod is touched." in said
+    assert re.search(r"way back: cgmigrate rollback \S+\n.*the old files are in", said, re.DOTALL)
+    assert 0 == run(["rollback", "--root", str(image), "--yes"])
+    assert original == snapshot(image)
+
+
+@pytest.mark.parametrize("at", range(len(PATH)), ids=[question for question, _ in PATH])
+@pytest.mark.parametrize("way", ["quit", "Ctrl-C"])
+def test_leaving_at_any_question_changes_nothing(image: Path, at: int, way: str) -> None:
+    original = snapshot(image)
+    with wizard(image) as terminal:
+        for question, answer in PATH[:at]:
+            terminal.choose(question, answer)
+        if way == "quit":
+            terminal.choose(PATH[at][0], "quit")
+            terminal.until("ended 0")
+        else:
+            terminal.until("»", after=PATH[at][0])
+            terminal.keys("C-c")
+            if at == len(PATH) - 1:  # the same as no
+                terminal.choose("not agreed; nothing was changed", "quit")
+            terminal.until("ended 0" if at == len(PATH) - 1 else "ended 130")
+
+    assert original == snapshot(image)
+    assert not (image / "var/lib/cgmigrate/runs").exists()
+
+
+def test_back_leads_through_every_question_to_the_first(image: Path) -> None:
+    original = snapshot(image)
+    with wizard(image) as terminal:
+        for question, answer in PATH[:-1]:
+            terminal.choose(question, answer)
+        for question, _ in reversed(PATH[1:]):
+            terminal.choose(question, "back")
+        terminal.choose(PATH[0][0], "quit")
+        terminal.until("ended 0")
+
+    assert original == snapshot(image)
+
+
+def test_what_stands_in_the_way_is_mended_and_looked_at_again(image: Path) -> None:
+    daemon = image / "etc/docker/daemon.json"
+    good = daemon.read_bytes()
+    daemon.write_bytes(good[:-3])
+    with wizard(image) as terminal:
+        terminal.choose(*PATH[0])
+        shown = terminal.until("»", after="in the way: each is above, with what to do.")
+        assert re.search(r"Blockers \(\d\)", terminal.everything())
+        assert "go-on" not in shown
+        daemon.write_bytes(good)
+        terminal.choose("in the way", "again")
+        terminal.choose(PATH[1][0], "quit")
+        terminal.until("ended 0")
+
+
+def test_it_can_end_by_writing_plan_and_answers(image: Path) -> None:
+    original, folder = snapshot(image), image.parent
+    with wizard(image) as terminal:
+        for question, answer in PATH[:2]:
+            terminal.choose(question, answer)
+        terminal.choose("What if a step fails?", "stop")
+        terminal.choose("What now?", "write")
+        terminal.choose("Write them?", "write")
+        terminal.until("ended 0")
+
+    assert original == snapshot(image)
+    answers = folder / "answers.yaml"
+    assert "\non-failure: stop\n" in answers.read_text()
+    given = ("--root", image, "--answers", answers, "apply", folder / "plan.json")
+    assert 2 == cgmigrate(*given).returncode
+    answers.write_text(answers.read_text().replace("apply: no", "apply: yes"))
+    assert 0 == cgmigrate(*given).returncode
+
+
+def test_a_failed_step_asks_on_the_first_screen_and_is_taken_back(image: Path) -> None:
+    (image / "etc/docker/.daemon.json.cgmigrate-new").mkdir()
+    original = snapshot(image)
+    with wizard(image) as terminal:
+        for question, answer in PATH[:2]:
+            terminal.choose(question, answer)
+        terminal.choose("What if a step fails?", "ask")
+        for question, answer in PATH[3:]:
+            terminal.choose(question, answer)
+        terminal.until("Roll back now? No leaves the run open. (Y/n, Enter: yes)")
+        assert original != snapshot(image)
+        terminal.keys("Enter")
+        terminal.until("ended 5")
+        assert "The run was rolled back: the node is as it was before" in terminal.everything()
+
+    assert original == snapshot(image)
+
+
+@pytest.mark.parametrize("way", ["resume", "rollback"])
+def test_an_interrupted_run_is_offered_first(image: Path, way: str) -> None:
+    original, plan = snapshot(image), image.parent / "plan.json"
+    planted = image / "etc/docker/.daemon.json.cgmigrate-new"
+    planted.mkdir()
+    assert 0 == run(["plan", "--root", str(image), "-o", str(plan)])
+    assert 7 == run(["apply", "--root", str(image), str(plan), "--yes", "--on-failure", "stop"])
+    planted.rmdir()
+    with wizard(image) as terminal:
+        terminal.choose("A run was left in the middle.", "look")
+        terminal.until("failed", after="applying write-file:/etc/docker/daemon.json")
+        terminal.choose("A run was left in the middle.", way)
+        if way == "rollback":
+            terminal.until("(y/N, Enter: no)")
+            terminal.keys("y")
+        terminal.until("ended 0")
+
+    assert (way == "rollback") == (original == snapshot(image))
+    assert 0 == run(["status", "--root", str(image)])
+
+
+@pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"CGMIGRATE_PLAIN": "1"}], ids=str)
+def test_in_plain_mode_it_is_lines_alone_and_a_hostile_name_is_only_text(
+    image: Path, env: dict[str, str]
+) -> None:
+    (image / "etc/hostname").write_bytes(f"plant{EVIL}".encode("utf-8", "surrogateescape"))
+    original = snapshot(image)
+    words = ["env", *(f"{key}={value}" for key, value in env.items()), sys.executable, "-m", "migrator"]
+    answers = [
+        (b"(Enter: look): ", b"\r"),
+        (b"(Enter: quit): ", b"what\r"),
+        (b"that is none of", b"go\r"),
+        (b"(Enter: rollback): ", b"b\r"),
+        (b"(Enter: quit): ", b"go-on\r"),
+        (b"(Enter: rollback): ", b"\r"),
+        (b"(Enter: show): ", b"apply\r"),
+        (b"(Enter: no): ", b"yes\r"),
+    ]
+    words[0] = "/usr/bin/env"
+    code, said = typed([*words, "--root", str(image)], answers)
+
+    assert 0 == code, said
+    assert original != snapshot(image)
+    colours = SGR.sub("", said) if "TERM" not in env else said
+    assert [] == raw(colours.replace("\r\n", "\n").replace("\r", ""))
+
+
+def test_without_colours_no_colour_is_sent(image: Path) -> None:
+    words = [
+        "/usr/bin/env",
+        "NO_COLOR=1",
+        "TERM=xterm",
+        sys.executable,
+        "-m",
+        "migrator",
+        "--root",
+        str(image),
+    ]
+    _, said = typed(words, [(b"Look at this node now?", b"\r"), (b"Go on all the same?", b"\x03")])
+
+    assert "Go on all the same?" in said
+    assert [] == re.findall(r"\x1b\[(?:[0-9;]*;)?(?:3[0-7]|38|9[0-7])[;m]", said)
+
+
+def test_a_terminal_that_goes_away_ends_it_with_nothing_changed(image: Path) -> None:
+    original = snapshot(image)
+    with wizard(image) as terminal:
+        terminal.choose(*PATH[0])
+        terminal.until("»", after=PATH[1][0])
+        found = subprocess.run(["pgrep", "-f", f"migrator --root {image}$"], check=True, capture_output=True)
+    for pid in map(int, found.stdout.split()):
+        for _ in range(100):
+            if not Path(f"/proc/{pid}").exists():
+                break
+            signal.sigtimedwait([], 0.1)
+        assert not Path(f"/proc/{pid}").exists()
+
+    assert original == snapshot(image)
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
+def test_without_a_terminal_it_says_what_to_use_instead(image: Path, closed: str) -> None:
+    ours, theirs = os.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    streams[closed] = subprocess.DEVNULL
+    command = [sys.executable, "-m", "migrator", "--root", str(image)]
+    done = subprocess.run(command, check=False, **streams)  # type: ignore[call-overload]
+    os.close(theirs)
+    os.close(ours)
+
+    assert 2 == done.returncode
