@@ -31,7 +31,7 @@ check: venv programs  ## seconds: style, types, pure tests (which also hold the 
 	@$(PARALLEL) types lint pure
 
 programs:
-	@tools/need.sh dbus-daemon=dbus-daemon strace=strace
+	@tools/need.sh dbus-daemon=dbus-daemon strace=strace tmux=tmux
 
 lint: venv
 	@$(VENV)/bin/ruff check

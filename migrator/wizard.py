@@ -20,7 +20,7 @@ from migrator.answers import write_answers
 from migrator.checks.base import plural
 from migrator.commands_change import carry_out, resume, rollback
 from migrator.commands_look import write_file
-from migrator.errors import BlockedError, CgmigrateError, ConflictError, HostError, UsageError
+from migrator.errors import BlockedError, CgmigrateError, ConflictError, UsageError
 from migrator.findings import Severity
 from migrator.host import Host
 from migrator.journal import Run, Runs
@@ -292,7 +292,7 @@ def _agree(s: Sitting) -> Stage | None:
         s.host,
         render(document),
         "the plan that was shown",
-        OnFailure(s.given["on-failure"]),
+        OnFailure(s.given.get("on-failure", ON_FAILURE.default)),
         lambda run: _voice(s, run),
     )
     _prove(s, run)
@@ -322,7 +322,8 @@ def _prove(s: Sitting, run: Run) -> None:
     if s.host.live:
         from migrator import verify  # noqa: PLC0415 - late
 
-        with contextlib.suppress(HostError):
+        # The run has its own proof behind it; Ctrl-C ends this one only.
+        with contextlib.suppress(CgmigrateError, KeyboardInterrupt):
             show.verification_view(verify.verify(s.host, progress=progress))
     document = _of(s.made).document
     for line in (

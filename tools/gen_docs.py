@@ -88,6 +88,8 @@ def commands() -> Iterator[str]:
     yield "# Commands"
     yield group.help
     yield ""
+    yield "Without a command: [the guided path](../how-to/guided.md); without a terminal that is a usage error (exit code 2)."
+    yield ""
     yield "Results go to stdout, everything else to stderr. What the exit codes mean: [exit codes](exit-codes.md)."
     yield ""
     yield "Options that may stand before any command; `--root`, `--format`, `--kubeconfig` and `--answers` may stand after it too:"

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from migrator.cli import run
+from migrator.host import Host
+from migrator.journal import Runs
 from tests.cli.screens import Screens
 from tests.cli.test_offline import cgmigrate, snapshot
 from tests.cli.test_prompts import typed
@@ -172,6 +174,36 @@ def test_an_interrupted_run_is_offered_first(image: Path, way: str) -> None:
     assert 0 == run(["status", "--root", str(image)])
 
 
+def test_a_run_that_is_at_work_can_only_be_looked_at(image: Path) -> None:
+    plan = image.parent / "plan.json"
+    (image / "etc/docker/.daemon.json.cgmigrate-new").mkdir()
+    assert 0 == run(["plan", "--root", str(image), "-o", str(plan)])
+    assert 7 == run(["apply", "--root", str(image), str(plan), "--yes", "--on-failure", "stop"])
+    with Runs(Host(image)).lock(), wizard(image) as terminal:
+        shown = terminal.choose("A run is at work on this node.", "look")
+        assert f"in progress: process {os.getpid()}" in shown
+        assert "resume" not in shown.rpartition("A run is at work")[2]
+        terminal.until("failed", after="applying write-file:/etc/docker/daemon.json")
+        terminal.choose("A run is at work on this node.", "quit")
+        terminal.until("ended 0")
+
+
+def test_help_and_version_do_not_load_what_only_the_guided_path_needs() -> None:
+    script = "import sys; from migrator.cli import run; run(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=HERE)
+    loaded = set(done.stdout.decode().split())
+
+    assert "migrator.cli" in loaded
+    assert set() == loaded & {
+        "questionary",
+        "prompt_toolkit",
+        "rich",
+        "ruamel",
+        "migrator.wizard",
+        "jsonschema",
+    }
+
+
 @pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"CGMIGRATE_PLAIN": "1"}], ids=str)
 def test_in_plain_mode_it_is_lines_alone_and_a_hostile_name_is_only_text(
     image: Path, env: dict[str, str]
@@ -242,3 +274,55 @@ def test_without_a_terminal_it_says_what_to_use_instead(image: Path, closed: str
     os.close(ours)
 
     assert 2 == done.returncode
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from migrator.engine import Progress
+from migrator.journal import Journal, Run
+from migrator.live import LiveView
+from migrator.plan_steps import PlannedStep
+from migrator.records import Kind
+directory = Path(sys.argv[1]) / "20261122T163131Z-f7b5f178"
+directory.mkdir()
+run = Run(directory)
+journal = Journal(run, "boot")
+steps = tuple(PlannedStep(id=f"step-{n:02}", kind="guard", why="because " * 20, params={}) for n in range(1, 21))
+print("before")
+view = LiveView(run, steps, lambda: "kubelet.service inactive", lambda question: "wait", {})
+with view as voice:
+    for index, step in enumerate(steps, start=1):
+        voice.tell(Progress(verb="apply", index=index, total=20, step=step))
+        journal.write(Kind.APPLYING, step.id)
+        voice.say(f"[{index}/20 gone] something long that is said " + "word " * 20)
+        while not (Path(sys.argv[1]) / f"go-{index}").exists() and index in (2, 19):
+            time.sleep(0.05)
+        voice.tell(Progress(verb="done", index=index, total=20, step=step))
+print("after")
+"""
+
+
+def test_the_live_view_survives_a_resize_and_leaves_the_first_screen_as_it_was(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SLOW, str(tmp_path)]
+    with Screens(tmp_path, command, env={"PYTHONPATH": str(HERE)}) as terminal:
+        shown = terminal.until("journal  applying step-02")
+        assert "services kubelet.service inactive" in shown
+        assert "evicted  2 of 20 pods" in shown
+        assert "  [x] step-01\n  [>] step-02\n  [ ] step-03\n" in shown
+        assert "before" not in shown
+        for columns, lines in ((50, 14), (120, 40), (80, 24)):
+            terminal.resize(columns, lines)
+            terminal.until("Ctrl-C stops", seconds=5)
+            signal.sigtimedwait([], 0.6)
+            lines_shown = terminal.screen().rstrip("\n").split("\n")
+            assert "run 20261122T163131Z-f7b5f178  0:" in lines_shown[0]
+            assert "Ctrl-C stops at the next record; nothing is lost." == lines_shown[-1]
+            assert lines >= len(lines_shown)
+        (tmp_path / "go-2").touch()
+        assert "[>] step-19" in terminal.until("journal  applying step-19")
+        (tmp_path / "go-19").touch()
+        shown = terminal.until("ended 0")
+
+    assert shown.startswith("before\n  [13/20 gone] something long")
+    assert "\nafter\nended 0" in shown
