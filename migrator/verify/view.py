@@ -70,6 +70,21 @@ def _lines(verification: Verification, *, verbose: bool) -> Iterator[str]:
         yield from _table(verification.checks)
 
 
+def witnesses(verification: Verification, width: int) -> Iterator[str]:
+    """Yield a table of `width` columns: what both witnesses said, side by side; of what is long, its end."""
+    name = (width - 7) // 2
+    cell = (width - 7 - name) // 2
+    said = (check for check in verification.checks if check.cgroupfs and check.systemd)
+    rows = [("ok" if each.ok else "NO", each.name, each.cgroupfs, each.systemd) for each in said]
+    for held, what, *sides in [("", "compared", "cgroupfs", "systemd"), *rows]:
+        cells = (_end(plain(what), name), *(_end(plain(side), cell) for side in sides))
+        yield f"{held:3}{'  '.join(cells)}".rstrip()
+
+
+def _end(text: str, width: int) -> str:
+    return f"{text:{width}}" if len(text) <= width else f"…{text[1 - width :]}"
+
+
 def _finding(finding: Finding) -> Iterator[str]:
     reference = f" ({finding.reference})" if finding.reference else ""
     yield f"{finding.severity}: {plain(finding.summary)}  [{finding.id}{reference}]"

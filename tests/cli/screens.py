@@ -29,7 +29,8 @@ class Screens:
     ) -> None:
         self._socket = folder / "tmux"
         words = [f"{key}={value}" for key, value in (env or {}).items()]
-        script = f"cd {shlex.quote(str(folder))}; {shlex.join(['env', *words, *command])}; echo ended $?; exec sleep 600"
+        # Ctrl-C is for the command, which handles it; the shell, and what leads into a node, live on.
+        script = f"trap '' INT; cd {shlex.quote(str(folder))}; {shlex.join(['env', *words, *command])}; echo ended $?; exec sleep 600"
         self._tmux(
             *(
                 "-f",

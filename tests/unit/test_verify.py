@@ -40,7 +40,7 @@ from migrator.schemas import load_schema
 from migrator.systemd import parse_show
 from migrator.verify import RULES, Evidence, Verification, judge, verify
 from migrator.verify.returned import running
-from migrator.verify.view import render, to_json
+from migrator.verify.view import render, to_json, witnesses
 from migrator.witness import (
     Cgroup,
     Manifest,
@@ -897,6 +897,17 @@ def test_text_begins_with_the_outcome_and_says_what_to_do() -> None:
     assert any(line.startswith("  do: find /sys/fs/cgroup/memory/kubepods") for line in lines)
     assert render(judge(sound(), Driver.SYSTEMD)).startswith("ok: node on systemd, ")
     assert len(render(verification, verbose=True).splitlines()) > len(lines)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_table_has_what_both_witnesses_said_in_the_terminals_width(width: int) -> None:
+    verification = judge(container(sound(), name="a\x1b[31m" * 20), Driver.SYSTEMD)
+    both = [check for check in verification.checks if check.cgroupfs and check.systemd]
+    head, *rows = witnesses(verification, width)
+    assert ["compared", "cgroupfs", "systemd"] == head.split()
+    assert [("ok" if check.ok else "NO") for check in both] == [row[:2] for row in rows]
+    assert len(rows) > 20
+    assert all(len(line) <= width and line.isprintable() for line in (head, *rows))
 
 
 def test_a_node_without_a_pod_is_ok_and_the_first_line_says_what_is_unproven() -> None:
