@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -73,8 +74,7 @@ class Screens:
 
     def choose(self, question: str, answer: str) -> str:
         """Wait for a question, take an answer of its list, and return the screen as it was asked on."""
-        self.until("»", after=question)
-        shown = self.screen()
+        shown = self.asked(question)
         for _ in range(10):
             if f"» {answer}" in self.screen():
                 self.keys("Enter")
@@ -82,6 +82,21 @@ class Screens:
             self.keys("Down")
             time.sleep(0.1)
         raise AssertionError(f"{answer!r} cannot be chosen:\n{self.screen()}")
+
+    def asked(self, question: str) -> str:
+        """Return the screen as soon as this question is the one that waits for an answer.
+
+        Raises:
+            AssertionError: it never came.
+        """
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            shown = self.screen()
+            _, found, below = shown.rpartition(question)
+            if found and re.match(r"[^?]*(?:\n\?  )?\(Enter: [^»]*»", below):
+                return shown
+            time.sleep(0.1)
+        raise AssertionError(f"{question!r} was not asked:\n{self.everything()}")
 
     def resize(self, columns: int, lines: int) -> None:
         """Make the window larger or smaller."""

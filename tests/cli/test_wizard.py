@@ -28,7 +28,7 @@ PATH = (
     ("Go on all the same?", "go-on"),
     ("What if a step fails?", "rollback"),
     ("What now?", "apply"),
-    ("Apply the 16 steps of this plan", "yes"),
+    ("Apply the 16 steps of this plan to sample-docker now?", "yes"),
 )
 """Every question on this node, and the answer that goes on."""
 
@@ -78,10 +78,10 @@ def test_leaving_at_any_question_changes_nothing(image: Path, at: int, way: str)
             terminal.choose(PATH[at][0], "quit")
             terminal.until("ended 0")
         else:
-            terminal.until("»", after=PATH[at][0])
+            terminal.asked(PATH[at][0])
             terminal.keys("C-c")
             if at == len(PATH) - 1:  # the same as no
-                terminal.choose("not agreed; nothing was changed", "quit")
+                terminal.choose("What now?", "quit")
             terminal.until("ended 0" if at == len(PATH) - 1 else "ended 130")
 
     assert original == snapshot(image)
@@ -107,11 +107,11 @@ def test_what_stands_in_the_way_is_mended_and_looked_at_again(image: Path) -> No
     daemon.write_bytes(good[:-3])
     with wizard(image) as terminal:
         terminal.choose(*PATH[0])
-        shown = terminal.until("»", after="in the way: each is above, with what to do.")
+        shown = terminal.asked("with what to do. Mend it, then look again.")
         assert re.search(r"Blockers \(\d\)", terminal.everything())
         assert "go-on" not in shown
         daemon.write_bytes(good)
-        terminal.choose("in the way", "again")
+        terminal.choose("with what to do. Mend it, then look again.", "again")
         terminal.choose(PATH[1][0], "quit")
         terminal.until("ended 0")
 
@@ -251,7 +251,7 @@ def test_a_terminal_that_goes_away_ends_it_with_nothing_changed(image: Path) -> 
     original = snapshot(image)
     with wizard(image) as terminal:
         terminal.choose(*PATH[0])
-        terminal.until("»", after=PATH[1][0])
+        terminal.asked(PATH[1][0])
         found = subprocess.run(["pgrep", "-f", f"migrator --root {image}$"], check=True, capture_output=True)
     for pid in map(int, found.stdout.split()):
         for _ in range(100):

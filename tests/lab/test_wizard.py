@@ -17,11 +17,11 @@ from .node import Node
 TO_THE_LAST = (
     ("Look at this node now?", "look"),
     ("Go on all the same?", "go-on"),
-    ("Rewrite the files of this host", "no"),
+    ("Rewrite the files of this host that name old cgroups?", "no"),
     ("What if a step fails?", "rollback"),
     ("What now?", "apply"),
 )
-LAST = "of this plan to"
+LAST = "now?"
 
 
 def wizard(node: Node, folder: Path) -> Screens:
