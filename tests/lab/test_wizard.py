@@ -17,7 +17,6 @@ from .node import Node
 TO_THE_LAST = (
     ("Look at this node now?", "look"),
     ("Go on all the same?", "go-on"),
-    ("Rewrite the files of this host that name old cgroups?", "no"),
     ("What if a step fails?", "rollback"),
     ("What now?", "apply"),
 )
