@@ -128,16 +128,16 @@ def _drawn(question: Question, also: Mapping[str, str]) -> str:
     output = create_output(stdout=sys.stderr)
     hint, default = _hint(question, also), question.default
     if len(question.choices) < 2:
-        tell(question.means or next(iter(question.choices.values())))
         text = _beside(question.text, f"{hint} {next(iter(question.choices), '')}")
+        tell(question.means or next(iter(question.choices.values())))
 
         def judged(typed: str) -> bool | str:
             return typed.strip() in ("", *also) or _wrong(question, typed.strip()) or True
 
         return str(questionary.text(text, instruction=hint, validate=judged, output=output).unsafe_ask())
     if set(question.choices) == {"yes", "no"} and not also:
-        tell(question.choices["yes"])
         text = _beside(question.text, f"{hint} yes")
+        tell(question.choices["yes"])
         yes = questionary.confirm(text, default=default == "yes", instruction=hint, output=output)
         return "yes" if yes.unsafe_ask() else "no"
     answers = {**question.choices, **also}

@@ -206,14 +206,14 @@ def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
 
 
 def verification_view(result: Verification, *, table: bool = False) -> None:
-    """Show a verification; `table`: and what both witnesses said, side by side."""
+    """Show a verification; `table`: and before that what both witnesses said, side by side."""
     from migrator.verify.view import render, witnesses  # noqa: PLC0415 - late
 
-    sys.stdout.write(render(result))
     if table:
-        _out()
         for line in witnesses(result, shutil.get_terminal_size().columns):
-            sys.stdout.write(f"{line}\n")
+            _out(line)
+        _out()
+    sys.stdout.write(render(result))
 
 
 def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> None:

@@ -83,6 +83,11 @@ class Screens:
             time.sleep(0.1)
         raise AssertionError(f"{answer!r} cannot be chosen:\n{self.screen()}")
 
+    def type(self, question: str, answer: str) -> None:
+        """Wait for a question that is answered in words, and answer it."""
+        self.until("(", after=question)
+        self.keys(answer, "Enter") if answer else self.keys("Enter")
+
     def asked(self, question: str) -> str:
         """Return the screen as soon as this question is the one that waits for an answer.
 
