@@ -18,7 +18,7 @@ from migrator.errors import HostError
 from migrator.facts.kubelet_state import gather_checkpoints, places_of
 from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Source, Unit
-from migrator.facts.node import package_version
+from migrator.facts.packages import package_version
 from migrator.facts.units import (
     executable,
     find_process,

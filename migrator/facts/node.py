@@ -218,20 +218,6 @@ def _existing(look: Look, patterns: Iterable[str]) -> Iterator[str]:
             yield pattern
 
 
-def package_version(look: Look, *names: str) -> str | None:
-    """Return the version of the first of these Debian packages that is installed, without epoch and revision."""
-    text = look.reader.text("/var/lib/dpkg/status") or ""
-    for name in names:
-        found = re.search(
-            rf"^Package: {re.escape(name)}\n(?:\S.*\n| .*\n)*?Version: (?:\d+:)?(\d+\.\d+\.\d+)",
-            text,
-            re.MULTILINE,
-        )
-        if found:
-            return found[1]
-    return None
-
-
 def _find(look: Look, path: str) -> str:
     """Return where an absolute path, or a file of systemd's unit directories, is; empty when nowhere."""
     candidates = [path] if path.startswith("/") else [f"{directory}/{path}" for directory in UNIT_DIRECTORIES]

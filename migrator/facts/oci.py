@@ -8,6 +8,7 @@ import re
 from migrator.errors import HostError
 from migrator.facts.look import Look
 from migrator.facts.model import Runtime
+from migrator.facts.packages import installed_version
 
 # systemd.exec(5): where a service without a PATH of its own looks for a program.
 _PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -27,11 +28,8 @@ def gather_oci(look: Look, runtime: Runtime) -> str:
     if name not in _KNOWN:
         return ""
     if not look.reader.live:
-        packages = look.reader.text("/var/lib/dpkg/status") or ""
-        packed = re.search(
-            rf"^Package: {name}\n(?:\S.*\n| .*\n)*?Version: (?:\d+:)?(\S+)", packages, re.MULTILINE
-        )
-        return f"{name} {packed[1]}" if packed else ""
+        packed = installed_version(look, name)
+        return f"{name} {packed}" if packed else ""
     places = [named] if named.startswith("/") else [f"{directory}/{name}" for directory in _PATH]
     program = next((path for path in places if look.reader.exists(path)), "")
     if not program:

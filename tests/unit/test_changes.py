@@ -23,7 +23,9 @@ IMPORTS = 'imports = ["conf.d/*.toml"]\n'
 
 
 def status(version: str) -> dict[str, str]:
-    return {"/var/lib/dpkg/status": f"Package: containerd.io\nVersion: {version}-1\n"}
+    return {
+        "/var/lib/dpkg/status": f"Package: containerd.io\nStatus: install ok installed\nVersion: {version}-1\n"
+    }
 
 
 def handler(

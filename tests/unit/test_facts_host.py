@@ -99,7 +99,7 @@ def test_gpus_are_their_nodes_and_links(
 
 
 RUNC = "Package: runc\nStatus: install ok installed\nDescription: x\n more\nVersion: 1.1.5+ds1-1+b1\n\n"
-CRUN = "Package: crun\nVersion: 1:1.8.1-1\n\n"
+CRUN = "Package: crun\nStatus: install ok installed\nVersion: 1:1.8.1-1\n\n"
 
 
 @pytest.mark.parametrize(

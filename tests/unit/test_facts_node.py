@@ -18,7 +18,6 @@ from migrator.facts.node import (
     gather_node,
     os_name,
     own_hierarchies,
-    package_version,
     parse_mountinfo,
 )
 from tests.unit.nodes import Link, lay
@@ -186,36 +185,6 @@ def test_a_distribution_s_own_files_that_decide_are_named(
     tmp_path: Path, files: dict[str, str | Link | None], decides: tuple[str, ...]
 ) -> None:
     assert decides == detect_distribution(Look(lay(tmp_path, files)))[2]
-
-
-STATUS = """Package: kubelet-doc
-Version: 9.9.9
-
-Package: containerd.io
-Status: install ok installed
-Description: a runtime
- Version: 0.0.0
-Version: 1.6.33-1
-
-Package: docker-ce
-Version: 5:26.1.4-1~debian.12~bookworm
-"""
-
-
-@pytest.mark.parametrize(
-    ("names", "version"),
-    [
-        (("containerd.io", "containerd"), "1.6.33"),
-        (("containerd", "containerd.io"), "1.6.33"),
-        (("docker-ce",), "26.1.4"),
-        (("kubelet",), None),
-        ((), None),
-    ],
-)
-def test_an_image_s_packages_tell_versions(
-    tmp_path: Path, names: tuple[str, ...], version: str | None
-) -> None:
-    assert version == package_version(Look(lay(tmp_path, {"/var/lib/dpkg/status": STATUS})), *names)
 
 
 def test_an_image_tells_what_its_files_tell(tmp_path: Path) -> None:
