@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from migrator.cgroups import Driver
+from migrator.checks.gvisor import gvisor_handlers, why_left
 from migrator.configs import (
     Edit,
     Edited,
@@ -22,6 +23,7 @@ from migrator.configs import (
     crio,
     docker,
     flags,
+    gvisor,
     kubelet,
     unified_diff,
     units,
@@ -180,6 +182,14 @@ def _runtime(facts: Facts, read: Callable[[str], bytes | None]) -> Iterator[_Edi
         case "containerd":
             for path, editor in containerd_editors(runtime, read):
                 yield path, editor, "SystemdCgroup of every handler of runc type", False
+            for each in gvisor_handlers(facts):
+                if why_left(facts, each) is None:
+                    yield (
+                        each.config_path,
+                        lambda text: gvisor.set_driver(text, TO),
+                        "systemd-cgroup of gVisor",
+                        False,
+                    )
         case "crio":
             yield from _side(
                 runtime.driver,

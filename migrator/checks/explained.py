@@ -92,7 +92,11 @@ _AUDIT = {
                                            "Add the handler, or name one that is there in default_runtime_name."),
     "handler-left": Explanation("The default handler was changed by hand and the others forgotten.",
                                 "SystemdCgroup = true on it, restart containerd, delete its pods."),
-    "handler-own-setting": Explanation("gVisor and Kata have files of their own.", "Set the driver there before their pods come back."),
+    "gvisor-driver": Explanation("gVisor's driver is a flag of runsc, in the file that ConfigPath of the handler's options names.",
+                                 'Plan and apply; where the plan cannot: `systemd-cgroup = "true"` in `[runsc_config]`, '
+                                 "on cgroup v2, with a runsc of May 2022 or later."),
+    "handler-own-setting": Explanation("Kata, as others that are no runc, has a file of its own.",
+                                       "Set the driver there before its pods come back."),
     "imports-present": Explanation("Before containerd 2.0 an import replaces a plugin's whole table; since then the later file wins.",
                                    "Compare `containerd config dump` before and after."),
     "literal-cgroups": Explanation("The kubelet spoke systemd to a handler on cgroupfs, which took the name literally.",

@@ -203,6 +203,10 @@ class Handler:
     line: int = 0
     misspelt: tuple[str, ...] = ()
     """Keys that look like `SystemdCgroup` and are not (F13)."""
+    config_path: str = ""
+    """File of its own that its options name (ConfigPath). gVisor's tells `systemd_cgroup`, and `path` is that file then."""
+    version: str = ""
+    """Of gVisor's runsc, e.g. `release-20240807.0`; empty: another handler, or not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from migrator.cgroups import Driver
 from migrator.checks.base import command, kubelet_unit, plural, runtime_service, where
-from migrator.facts.model import Container, Facts, Handler, Pod, Tree
+from migrator.checks.containerd import runc_handlers
+from migrator.checks.gvisor import gvisor_handlers, why_left
+from migrator.facts.model import Container, Facts, Pod, Tree
 from migrator.facts.model import Driver as DriverFact
 from migrator.plan_table import live_pods
 from migrator.verify.model import Ledger
@@ -84,8 +86,8 @@ def _drivers(ledger: Ledger) -> None:
             if file
             else restart,
         )
-    for handler in facts.runtime.handlers:
-        if handler.is_default or not _is_runc(handler):
+    for handler in runc_handlers(facts):
+        if handler.is_default:
             continue
         uses = Driver.SYSTEMD if handler.systemd_cgroup else Driver.CGROUPFS
         ledger.hold(
@@ -97,6 +99,18 @@ def _drivers(ledger: Ledger) -> None:
             remediation=f"set SystemdCgroup = {str(expected is Driver.SYSTEMD).lower()} in the options of handler "
             f"{handler.name} in {facts.runtime.config_file}, then {restart}",
         )
+    for handler in gvisor_handlers(facts):
+        uses = Driver.SYSTEMD if handler.systemd_cgroup else Driver.CGROUPFS
+        if why_left(facts, handler) is None:
+            ledger.hold(
+                "verify-handler-driver",
+                uses is expected,
+                f"handler {handler.name}: {uses}",
+                handler.path,
+                summary=f"handler {handler.name} uses {uses}: pods with its runtime class land outside their cgroup",
+                remediation=f'set systemd-cgroup = "{str(expected is Driver.SYSTEMD).lower()}" in [runsc_config] of '
+                f"{handler.path}, and delete the pods that use it",
+            )
 
 
 def _chain(driver: DriverFact) -> str:
@@ -203,7 +217,7 @@ def _literal(ledger: Ledger) -> None:
 def _literal_remedy(ledger: Ledger, names: list[str], paths: list[str]) -> str:
     """Return what moves these containers: the right handler, and their pods made anew by the kubelet."""
     facts = ledger.evidence.facts
-    wrong = [each for each in facts.runtime.handlers if _is_runc(each) and not each.systemd_cgroup]
+    wrong = [each for each in runc_handlers(facts) if not each.systemd_cgroup]
     words = [
         f"set SystemdCgroup = true in the options of handler {each.name} in {each.path or facts.runtime.config_file}"
         for each in wrong
@@ -227,10 +241,6 @@ def _sandboxes(pods: Iterable[Pod], ids: set[str]) -> set[str]:
     for pod in pods:
         found |= {each.id for each in pod.containers if each.sandbox and each.id in ids} or {pod.sandbox_id}
     return found - {""}
-
-
-def _is_runc(handler: Handler) -> bool:
-    return handler.runtime_type.startswith("io.containerd.runc")
 
 
 def _units(ledger: Ledger) -> None:

@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 
 from migrator import audit, cgroups, cri, drain, kube, limits, references, translate
 from migrator.cgroups import CgroupNameError, Driver, QoS, Runtime, RuntimeUnknownError
-from migrator.configs import containerd, crio, docker, flags, kubelet, units
+from migrator.configs import containerd, crio, docker, flags, gvisor, kubelet, units
 from migrator.configs.diff import unified_diff
 from migrator.configs.secrets import mask_secrets, mask_shapes, mask_words
 from migrator.configs.text import ConfigSyntaxError, Edited
@@ -109,9 +109,20 @@ def _kubelet_config(data: bytes) -> None:
 
 
 def _containerd_config(data: bytes) -> None:
-    config = containerd.read(data)
-    containerd.settable_handlers(config)
-    _edited(containerd.set_driver, data)
+    containerd.read(data)
+    _edited(_set_handlers, data)
+
+
+def _set_handlers(data: bytes, driver: Driver) -> Edited:
+    handlers = containerd.read(data).handlers.values()
+    return containerd.set_driver(
+        data, driver, [each.name for each in handlers if containerd.is_runc(each)] or ["runc"]
+    )
+
+
+def _runsc_config(data: bytes) -> None:
+    gvisor.read(data)
+    _edited(gvisor.set_driver, data)
 
 
 def _crio_config(data: bytes) -> None:
@@ -901,6 +912,7 @@ TARGETS: dict[str, Target] = {
             (*_CONTAINERD, *_files("etc/containerd/config.toml")),
             _TOML_WORDS,
         ),
+        Target("runsc-toml", _runsc_config, _CONFIG_ERRORS, _files("etc/containerd/runsc.toml"), _TOML_WORDS),
         Target("crio-toml", _crio_config, _CONFIG_ERRORS, _CRIO, _TOML_WORDS),
         Target(
             "unit-file",

@@ -43,7 +43,15 @@ from tests.unit.test_checks_host import TABLE as HOST_TABLE
 B, W, I = Severity.BLOCKER, Severity.WARNING, Severity.INFO  # noqa: E741 (columns of the table)
 
 NVIDIA = Handler(name="nvidia", runtime_type="io.containerd.runc.v2", binary_name="nvidia-container-runtime")
-GVISOR = Handler(name="gvisor", runtime_type="io.containerd.runsc.v1")
+KATA = Handler(name="kata", runtime_type="io.containerd.kata.v2")
+GVISOR = Handler(
+    name="gvisor",
+    runtime_type="io.containerd.runsc.v1",
+    config_path="/etc/containerd/runsc.toml",
+    path="/etc/containerd/runsc.toml",
+    line=1,
+    version="release-20240807.0",
+)
 FLAG = source("cgroupfs", FLAGS_ENV, 1, "env-file")
 OTHER = Container(id=ID, name="registry", state="running", pids=(7,))
 TRIGGERED = replace(unit("kubelet.service"), triggers=("/etc/x.conf:3: ConditionPathExists=|/etc/site",))
@@ -402,7 +410,24 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         but(runtime={"handlers": (RUNC, Handler(name="x", runtime_type="", systemd_cgroup=True))}),
         {("handlers-differ", W, "F11")},
     ),
-    ("gVisor", but(runtime={"handlers": (RUNC, GVISOR)}), {("handler-own-setting", W, "F11")}),
+    ("Kata", but(runtime={"handlers": (RUNC, KATA)}), {("handler-own-setting", W, "F11")}),
+    *(
+        (
+            f"gVisor, {what}",
+            but(facts, runtime={"handlers": (facts.runtime.handlers[0], replace(GVISOR, **changed))}),
+            {("gvisor-driver", severity, "F11")} if severity else set(),
+        )
+        for what, facts, changed, severity in (
+            ("which the plan sets", QUIET, {}, I),
+            ("of an unknown version", QUIET, {"version": ""}, W),
+            ("too old", QUIET, {"version": "20201216.0"}, W),
+            ("without ConfigPath", QUIET, {"config_path": "", "path": CONTAINERD_CONFIG}, W),
+            ("whose file is not there", QUIET, {"path": CONTAINERD_CONFIG}, W),
+            ("ahead of the node", QUIET, {"systemd_cgroup": True}, W),
+            ("left behind", switched(QUIET), {"systemd_cgroup": False}, W),
+            ("switched with the node", switched(QUIET), {"systemd_cgroup": True}, None),
+        )
+    ),
     (
         "a default handler that is not there",
         but(runtime={"handlers": (replace(RUNC, name="nvidia", is_default=False),)}),

@@ -126,7 +126,19 @@ def test_an_image_tells_the_oci_runtime_by_its_package(
 ) -> None:
     look = Look(lay(tmp_path, {"/var/lib/dpkg/status": RUNC + CRUN}))
     runtime = Runtime(kind=kind, handlers=(handler,) if handler else ())
-    assert gather_oci(look, runtime) == oci
+    assert gather_oci(look, runtime).oci == oci
+
+
+@pytest.mark.parametrize(
+    ("binary", "version"), [("", "20240807.0"), ("/opt/runsc", "20240807.0"), ("/opt/run", "")]
+)
+def test_a_gvisor_handler_has_the_version_of_its_runsc(tmp_path: Path, binary: str, version: str) -> None:
+    status = "Package: runsc\nStatus: install ok installed\nVersion: 20240807.0\n"
+    gvisor = Handler(name="x", runtime_type="io.containerd.runsc.v1", binary_name=binary)
+    kata = Handler(name="kata", runtime_type="io.containerd.kata.v2")
+    look = Look(lay(tmp_path, {"/var/lib/dpkg/status": status}))
+    found = gather_oci(look, Runtime(kind="containerd", handlers=(gvisor, kata)))
+    assert (version, "") == tuple(each.version for each in found.handlers)
 
 
 @pytest.mark.parametrize(
