@@ -237,6 +237,12 @@ def _answer(name: str) -> str:
     return f"[`{name}`]({page}#{name})" if name in {*KINDS, *CHECKS, *RULES} else f"`{name}`"
 
 
+def _mark(mark: str) -> str:
+    if mark.startswith("!"):
+        return f"no `{mark[1:]}`"
+    return mark if " " in mark else f"`{mark}`"
+
+
 def distributions() -> Iterator[str]:
     """Yield the page of whose files are migrated, and whose are refused."""
     yield "# Distributions and configuration management"
@@ -259,9 +265,7 @@ def distributions() -> Iterator[str]:
         [
             [
                 name,
-                ", or ".join(
-                    " and ".join(mark if " " in mark else f"`{mark}`" for mark in each) for each in marks
-                ),
+                ", or ".join(" and ".join(map(_mark, each)) for each in marks),
                 "refused" if name in WHERE_TO_CHANGE else "migrated",
                 ", ".join(f"`{path}`" for path in decides),
                 WHERE_TO_CHANGE.get(name) or "; ".join(WRITES_AGAIN.get(name, ())),
