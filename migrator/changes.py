@@ -51,6 +51,8 @@ class Change:
     file: File | None = None
     restart: tuple[str, ...] = ()
     """Units that read it when they start, and that no step restarts."""
+    context: int = 3
+    """Unchanged lines that the diff shows; none of a file whose secrets have names that nobody knows here."""
 
     def params(self) -> dict[str, Any]:
         """Return the parameters of its `write-file` step: digests, masked diff and edits, never the bytes."""
@@ -66,7 +68,7 @@ class Change:
                 "gid": self.file.gid if self.file else 0,
             },
             "after": {"sha256": digest(self.after)},
-            "diff": unified_diff(self.path, self.before, self.after),
+            "diff": unified_diff(self.path, self.before, self.after, self.context),
             "edits": [dataclasses.asdict(edit) for edit in self.edits],
             **({"restart": list(self.restart)} if self.restart else {}),
         }
