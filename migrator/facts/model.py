@@ -185,6 +185,8 @@ class Kubelet:
     """(file, policy) of each manager's checkpoint, which the next start compares with the configuration (F60)."""
     places: tuple[tuple[str, str], ...] = ()
     """(controller, cgroup) of the running kubelet in the v1 hierarchies of `cpu` and `memory` (F45)."""
+    pod_directories: tuple[str, ...] = ()
+    """Uids of the pods that it keeps a directory for, those too that wait for a volume and have no sandbox yet (F25)."""
     kubeconfig: str = ""
     """Empty: standalone, no API server."""
 

@@ -285,6 +285,24 @@ TABLE: list[tuple[str, Facts, Found]] = [
         {("leaked-pod-units", I, "F25")},
     ),
     (
+        "the slice of a pod that waits for a volume",
+        but(
+            switched(),
+            kubelet={"pod_directories": (UID,)},
+            cgroups={"kubepods_units": ("kubepods.slice", SLICE)},
+        ),
+        set(),
+    ),
+    (
+        "the slice of a pod that a kubelet knew which no longer runs",
+        but(
+            switched(),
+            kubelet={"pod_directories": (UID,), "argv": ()},
+            cgroups={"kubepods_units": ("kubepods.slice", SLICE)},
+        ),
+        {("leaked-pod-units", I, "F25")},
+    ),
+    (
         "scopes of a container that is no more",
         but(switched(), cgroups={"container_scopes": (SCOPE,)}),
         {("leaked-pod-units", I, "F25")},

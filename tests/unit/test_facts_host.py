@@ -15,6 +15,7 @@ from migrator.facts.look import Look
 from migrator.facts.manager import gather_manager
 from migrator.facts.model import Handler, Hierarchy, Kubelet, Manager, Runtime
 from migrator.facts.oci import gather_oci
+from tests.unit.facts_base import STATIC_UID, UID
 from tests.unit.nodes import Link, lay
 
 LIMIT = '<busconfig><limit name="max_connections_per_user">{}</limit></busconfig>'
@@ -175,6 +176,9 @@ def test_the_kubelets_settings_and_checkpoints_are_where_its_flags_say(tmp_path:
                     "--root-dir=/data/kubelet/ --cpu-cfs-quota-period=50ms\n",
                     "/k.yaml": "memoryManagerPolicy: Static\ncpuCFSQuotaPeriod: 10ms\n",
                     "/data/kubelet/memory_manager_state": '{"policyName": "None"}',
+                    f"/data/kubelet/pods/{UID}/volumes": None,
+                    f"/data/kubelet/pods/{STATIC_UID}": None,
+                    "/data/kubelet/pods/lost+found": None,
                     "/var/lib/kubelet/cpu_manager_state": '{"policyName": "static"}',
                 },
             )
@@ -183,6 +187,7 @@ def test_the_kubelets_settings_and_checkpoints_are_where_its_flags_say(tmp_path:
     ).kubelet
     assert (kubelet.memory_manager_policy, kubelet.cpu_quota_period) == ("Static", "50ms")
     assert kubelet.checkpoints == (("/data/kubelet/memory_manager_state", "None"),)
+    assert kubelet.pod_directories == (UID, STATIC_UID)
 
 
 @pytest.mark.parametrize(
