@@ -23,7 +23,7 @@ from migrator.checks.catalogue import FAILURES, RECOMMENDATION
 from migrator.checks.distribution import WHERE_TO_CHANGE, WRITES_AGAIN
 from migrator.checks.explained import EXPLAINED
 from migrator.configs.managed import MANAGERS
-from migrator.facts.agents import AGENTS
+from migrator.facts.agents import WRITING_UNITS
 from migrator.facts.node import BY_SYSTEM, DISTRIBUTIONS
 from migrator.schemas import NAMES, load_schema
 from migrator.steps.registry import KINDS
@@ -282,7 +282,7 @@ def distributions() -> Iterator[str]:
     yield ""
     yield from _table(
         ["tool", "agents"],
-        [[tool, ", ".join(f"`{unit}`" for unit in AGENTS.get(tool, ()))] for tool in MANAGERS],
+        [[tool, ", ".join(f"`{unit}`" for unit in WRITING_UNITS.get(tool, ()))] for tool in MANAGERS],
     )
 
 

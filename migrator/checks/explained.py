@@ -110,10 +110,11 @@ _AUDIT = {
     "leaked-pod-units": Explanation("A pod was removed while the kubelet was stopped, or CRI-O ran runc without `--systemd-cgroup`.",
                                     "`systemctl stop` the units."),
     "bus-connections": Explanation("dbus-daemon grants 256 connections to one user; a leaking runc or many starts at once use them up.",
-                                   "Upgrade runc, or raise max_connections_per_user."),
+                                   "Upgrade runc, or raise max_connections_per_user. Half of the limit is this tool's threshold: look whether the number grows."),
     "bus-restart": Explanation("Kubelets up to 1.20 do not connect to the bus a second time.", "Restart the kubelet after dbus, or upgrade."),
     "systemd-busy": Explanation("Mounts and units pile up, or process 1 has a bug; runc waits 30 s for it.",
-                                "Find what leaks; reboot before the switch."),
+                                "Find what leaks; reboot before the switch. The thresholds are this tool's: what counts is how long "
+                                "`time systemd-run --scope true` takes."),
     "leaked-run-scopes": Explanation("`systemd-run --scope` of an old kubelet's mounts, never dropped by some systemd versions.",
                                      "Stop scopes without a process; upgrade systemd."),
     "reserved-limits-reset": Explanation("systemd writes its own values of its own slice at each reload.", "Set the limits in a drop-in of the slice."),

@@ -30,7 +30,7 @@ MAX_DEPTH = 5
 MAX_REFERENCES = 1000
 """Times that one file names kubepods; one with more is no configuration."""
 
-_AGENTS = (
+_MONITORING = (
     "alloy",
     "amazon-cloudwatch-agent",
     "cadvisor",
@@ -71,7 +71,11 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("environment", "/etc/default"),
     ("environment", "/etc/sysconfig"),
     ("kubernetes", "/etc/kubernetes"),
-    *(("agent", f"/etc/{name}{suffix}") for name in _AGENTS for suffix in ("", ".conf", ".toml", ".y*ml")),
+    *(
+        ("agent", f"/etc/{name}{suffix}")
+        for name in _MONITORING
+        for suffix in ("", ".conf", ".toml", ".y*ml")
+    ),
     ("system", "/etc/cgconfig*"),
     ("system", "/etc/cgrules*"),
     ("system", "/etc/tmpfiles.d"),
