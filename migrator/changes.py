@@ -105,7 +105,7 @@ def file_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tuple[Cha
                 edited = editor(after)
             except ConfigSyntaxError as error:
                 raise BlockedError(
-                    f"{path}:{error.line}: {error}", hint=f"edit {path} by hand, then plan again"
+                    f"{path}:{error.line}: {error.message}", hint=f"edit {path} by hand, then plan again"
                 ) from error
             after = edited.text
             edits.extend(edited.edits)
