@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from migrator.cgroups import Driver
-from migrator.checks.gvisor import gvisor_handlers, why_left
 from migrator.configs import (
     Edit,
     Edited,
@@ -32,7 +31,7 @@ from migrator.configs.text import ConfigSyntaxError
 from migrator.configs.words import Flag
 from migrator.errors import BlockedError, ConflictError
 from migrator.facts.model import Driver as EffectiveDriver
-from migrator.facts.model import Facts, File, Runtime, Source
+from migrator.facts.model import Facts, File, Handler, Runtime, Source
 
 FILE_KINDS = ("config-file", "config-drop-in", "env-file", "unit", "unit-drop-in")
 
@@ -202,6 +201,24 @@ def _runtime(facts: Facts, read: Callable[[str], bytes | None]) -> Iterator[_Edi
             )
         case other:
             raise BlockedError(f"runtime {other}: not one of docker, containerd, crio")
+
+
+def gvisor_handlers(facts: Facts) -> list[Handler]:
+    """Return containerd's handlers of gVisor's type."""
+    if facts.runtime.kind != "containerd":
+        return []
+    return [each for each in facts.runtime.handlers if each.runtime_type == gvisor.RUNTIME_TYPE]
+
+
+def why_left(facts: Facts, handler: Handler) -> str | None:
+    """Say why an edit of its file would not give a handler of gVisor the systemd driver; None when it would."""
+    return gvisor.unsettable(
+        handler.config_path,
+        is_read=handler.path == handler.config_path,
+        version=handler.version,
+        cgroup_mode=facts.node.cgroup_mode,
+        systemd=facts.node.systemd_version,
+    )
 
 
 def containerd_editors(

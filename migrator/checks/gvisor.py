@@ -5,32 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from migrator.changes import gvisor_handlers, why_left
 from migrator.checks.base import INFO, WARNING, Check, is_switched, where
-from migrator.configs.gvisor import FIRST_SYSTEMD, RUNTIME_TYPE, release, unsettable
-from migrator.facts.model import Facts, Handler, Source
+from migrator.configs.gvisor import FIRST_SYSTEMD, release
+from migrator.facts.model import Facts, Source
 from migrator.findings import Finding
 
 _SETTING = '`systemd-cgroup = "true"` in [runsc_config]'
 _OUTSIDE = "Where the kubelet gives slices and runsc takes them for paths, pods run in literal `...slice:cri-containerd:<id>` "
 _OUTSIDE += "cgroups, outside the limits of their pods, and nothing says so (gvisor#10371)."
-
-
-def gvisor_handlers(facts: Facts) -> list[Handler]:
-    """Return containerd's handlers of gVisor's type."""
-    if facts.runtime.kind != "containerd":
-        return []
-    return [each for each in facts.runtime.handlers if each.runtime_type == RUNTIME_TYPE]
-
-
-def why_left(facts: Facts, handler: Handler) -> str | None:
-    """Say why an edit of its file would not give a handler of gVisor the systemd driver; None when it would."""
-    return unsettable(
-        handler.config_path,
-        is_read=handler.path == handler.config_path,
-        version=handler.version,
-        cgroup_mode=facts.node.cgroup_mode,
-        systemd=facts.node.systemd_version,
-    )
 
 
 def gvisor_driver(facts: Facts) -> Iterator[Finding]:

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from migrator.cgroups import Driver
+from migrator.changes import gvisor_handlers, why_left
 from migrator.checks.base import command, kubelet_unit, plural, runtime_service, where
 from migrator.checks.containerd import runc_handlers
-from migrator.checks.gvisor import gvisor_handlers, why_left
 from migrator.facts.model import Container, Facts, Pod, Tree
 from migrator.facts.model import Driver as DriverFact
 from migrator.plan_table import live_pods
