@@ -507,9 +507,17 @@ def _references(data: bytes) -> None:
 # -- seeds ---------------------------------------------------------------------------------------------------------
 
 
+_WITH_A_BROKEN_FILE = ("containerd-misspelt", "docker-daemon-json-comment")
+
+
 def _files(*names: str) -> tuple[bytes, ...]:
-    """Return the distinct texts of these files of the bundled nodes."""
-    found = (path.read_bytes() for name in names for path in sorted(NODES.glob(f"*/root/{name}")))
+    """Return the distinct texts of these files of the bundled nodes, but for nodes that are there for a file that is refused."""
+    found = (
+        path.read_bytes()
+        for name in names
+        for path in sorted(NODES.glob(f"*/root/{name}"))
+        if path.relative_to(NODES).parts[0] not in _WITH_A_BROKEN_FILE
+    )
     return tuple(dict.fromkeys(found))
 
 
