@@ -81,6 +81,14 @@ def test_a_key_that_nobody_meant_is_a_blocker_with_its_old_and_new_value(tmp_pat
     assert found.summary.endswith("meant: oom_score: nothing → -999")
 
 
+@pytest.mark.parametrize("text", [CGROUPFS, CGROUPFS.replace("SystemdCgroup = false", "")])
+def test_an_edit_without_effect_is_a_blocker(tmp_path: Path, text: str) -> None:
+    (found,) = judged(node(tmp_path), text)
+
+    assert found.id == "containerd-dump-differs"
+    assert "runtimes.runc.options.SystemdCgroup would not be true" in found.summary
+
+
 def test_many_keys_are_counted_and_values_of_tables_come_before_defaults(tmp_path: Path) -> None:
     keys = "".join(f"{key} = {value}\n" for key, value in zip("abcde", ("''", 0, "'x'", 1, 2), strict=True))
 
