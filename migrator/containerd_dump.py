@@ -49,6 +49,12 @@ RULES: dict[str, Rule] = {
             "The installed containerd's own dump of the edited files differs in more than is meant, or not in that.",
         ),
         Rule(
+            "containerd-files-refused",
+            Severity.BLOCKER,
+            "F14",
+            "The installed containerd does not accept its configuration as it is, so that it would not start again.",
+        ),
+        Rule(
             "containerd-dump-unknown",
             Severity.WARNING,
             "F14",
@@ -70,7 +76,8 @@ class _RefusedError(_DumpError):
 def judge_plan(reader: Reader, facts: Facts, plan: Plan) -> tuple[Finding, ...]:
     """Return what the installed containerd has against a plan's edit of its files; nothing where there is none to ask.
 
-    A blocker where its dump would differ in another key, or not in the intended one. A warning where it gives no dump.
+    A blocker where its dump would differ in another key, or not in the intended one, and where it refuses the files as
+    they are. A warning where it gives no dump.
     """
     runtime = facts.runtime
     if not reader.live or runtime.kind != "containerd":
@@ -99,7 +106,12 @@ def judge_edit(
     main = _names(runtime)[0]
     try:
         texts = {path: text for path in _names(runtime) if (text := _text(reader, path)) is not None}
-        before = _before(reader, program, main, there=main in texts)
+        try:
+            before = _before(reader, program, main, there=main in texts)
+        except _RefusedError as refused:
+            # One that cannot dump at all is no judge of the files.
+            _dump_in_memory(reader, program, runtime, {main: b""})
+            return (_refused(runtime, str(refused)),)
         texts = {main: b"", **texts}
         try:
             after = _dump_in_memory(reader, program, runtime, {**texts, **edited})
@@ -269,6 +281,16 @@ def _differs(runtime: Runtime, what: str) -> Finding:
         "`containerd config dump` of the files as they are and as the plan would leave them was compared.",
         f"is it another version than the one that runs ({runtime.version or 'unknown'})? Then restart it first; "
         "else set SystemdCgroup by hand, compare `containerd config dump` before and after, plan again",
+    )
+
+
+def _refused(runtime: Runtime, what: str) -> Finding:
+    return _finding(
+        "containerd-files-refused",
+        runtime,
+        f"the installed containerd does not accept its files as they are, and would not start again: {what}",
+        "The daemon that runs has read them at another time, or is another version. A restart would fail, forward and back.",
+        "mend the files until `containerd config dump` shows them, then plan again",
     )
 
 

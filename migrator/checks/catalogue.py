@@ -73,7 +73,7 @@ FAILURES: dict[str, Failure] = {
                 "The plan edits the table that this version reads; the running daemon is asked before the kubelet starts.",
                 "k/k#105762, website#38241, containerd#6964"),
         Failure("F14", "An import replaces or overrides what the main file says.",
-                ("imports-present", "containerd-dump-differs", "containerd-dump-unknown", "assert-driver"),
+                ("imports-present", "containerd-dump-differs", "containerd-files-refused", "containerd-dump-unknown", "assert-driver"),
                 "On a running node the installed containerd's own `config dump` of the edited files is part of making a plan.",
                 "containerd#5837, containerd#7982"),
         Failure("F15", "dockerd does not start: the same option as a flag and in the file.",

@@ -210,15 +210,15 @@ def test_a_wrong_edit_is_a_blocker_that_names_the_key(
 
 @pytest.mark.parametrize("version", CONTAINERD)
 @pytest.mark.usefixtures("judges")
-def test_a_containerd_that_refuses_what_is_there_already_is_told_as_unknown(
+def test_a_containerd_that_refuses_what_is_there_already_would_not_start_again(
     version: str, tmp_path: Path
 ) -> None:
     broken = f"version = 2\n{CGROUPFS}{CGROUPFS}"
 
     (found,) = judged(tmp_path, version, {MAIN: broken}, {MAIN: f"version = 2\n{SYSTEMD}"})
 
-    assert (found.id, found.severity) == ("containerd-dump-unknown", Severity.WARNING)
-    assert "the installed containerd was not heard on the edit: containerd: " in found.summary
+    assert (found.id, found.severity) == ("containerd-files-refused", Severity.BLOCKER)
+    assert "would not start again: containerd: " in found.summary
 
 
 @pytest.mark.parametrize("version", CONTAINERD)

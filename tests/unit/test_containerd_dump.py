@@ -118,6 +118,13 @@ def test_a_containerd_without_an_answer_is_a_warning_with_its_reason(
     assert "hunter2" not in str(found)
 
 
+def test_a_containerd_that_refuses_these_files_and_no_others_is_a_blocker(tmp_path: Path) -> None:
+    (found,) = judged(node(tmp_path, 'test -s "$2" || exit 0; echo a broken line >&2; exit 1'))
+
+    assert (found.id, found.severity) == ("containerd-files-refused", Severity.BLOCKER)
+    assert found.summary.endswith("would not start again: a broken line")
+
+
 def test_only_a_program_that_is_called_containerd_is_asked(tmp_path: Path) -> None:
     facts = node(tmp_path, f"touch {tmp_path}/started", program="start-containerd")
 
