@@ -2,6 +2,7 @@
 """What a plan asks of the installed containerd before anything is written, with the real daemons as the installed ones."""
 
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,6 +67,11 @@ def judged(
     return judge_edit(Reader(), str(containerd.binary), runtime, changed)
 
 
+def starts_on(version: str, root: Path) -> bool:
+    argv = [str(judge(version).binary), "--config", f"{root}{MAIN}", "config", "dump"]
+    return not subprocess.run(argv, capture_output=True, check=False, cwd="/").returncode
+
+
 def content(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
@@ -86,7 +92,9 @@ def test_a_right_edit_is_accepted_and_nothing_is_written_to_look(version: str, t
         before = content(root)
         for each in found:
             seen[each.id] += 1
-            if each.severity is Severity.BLOCKER:
+            # Of a byte order mark, and it does not.
+            really = each.id == "containerd-files-refused" and not starts_on(version, root)
+            if each.severity is Severity.BLOCKER and not really:
                 wrong.append(f"{seed}: {each.summary}")
         seen["accepted"] += not found
         assert content(root) == before
