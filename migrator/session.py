@@ -8,12 +8,14 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from migrator.audit import Audit, audit
+from migrator.checks import in_order
 from migrator.configs.secrets import mask_shapes
+from migrator.containerd_dump import judge_plan
 from migrator.doors import Doors
 from migrator.engine import Engine, Progress
 from migrator.errors import BlockedError, CgmigrateError, ConflictError, HostError, UsageError
@@ -62,10 +64,10 @@ def look(
 
 
 def plan_node(reader: Reader, found: Audit, options: PlanOptions | None = None) -> Plan:
-    """Plan the node that was just looked at.
+    """Plan the node that was just looked at; on a running one its containerd is asked what it makes of the edit.
 
     Raises:
-        BlockedError: it has blockers.
+        BlockedError: it has blockers, or containerd makes something else of it.
     """
     options = options or PlanOptions()
 
@@ -76,6 +78,11 @@ def plan_node(reader: Reader, found: Audit, options: PlanOptions | None = None) 
             return None
 
     text = config_map_text(reader, found.facts) if options.cluster_config else None
+    made = make_plan(found, facts_digest(found.facts), read, options, text)
+    judged = judge_plan(reader, found.facts, made)
+    if not judged:
+        return made
+    found = replace(found, findings=in_order((*found.findings, *judged)))
     return make_plan(found, facts_digest(found.facts), read, options, text)
 
 

@@ -23,6 +23,7 @@ from migrator.checks.catalogue import FAILURES, RECOMMENDATION
 from migrator.checks.distribution import WHERE_TO_CHANGE, WRITES_AGAIN
 from migrator.checks.explained import EXPLAINED
 from migrator.configs.managed import MANAGERS
+from migrator.containerd_dump import RULES as PLAN_RULES
 from migrator.facts.agents import WRITING_UNITS
 from migrator.facts.node import BY_SYSTEM, DISTRIBUTIONS
 from migrator.schemas import NAMES, load_schema
@@ -161,7 +162,7 @@ def exit_codes() -> Iterator[str]:
 
 
 def findings() -> Iterator[str]:
-    """Yield the page of everything that an audit or a verification can find."""
+    """Yield the page of everything that an audit, the making of a plan or a verification can find."""
     yield "# Findings"
     yield "An id is stable and never used again for something else. *Reference* is the number in the [catalogue of failure"
     yield "modes](catalogue.md); without one the rule is the tool's own."
@@ -170,11 +171,18 @@ def findings() -> Iterator[str]:
     yield "switch. *Info* explains what the plan will do."
     yield ""
     audit = [(each.id, each.severities, each.references, each.description) for each in CHECKS.values()]
-    verify = [
-        (each.id, (each.severity,), tuple(filter(None, [each.reference])), each.description)
-        for each in RULES.values()
-    ]
-    for title, rows in (("Of an audit", audit), ("Of a verification", verify)):
+    planned, verify = (
+        [
+            (each.id, (each.severity,), tuple(filter(None, [each.reference])), each.description)
+            for each in rules.values()
+        ]
+        for rules in (PLAN_RULES, RULES)
+    )
+    for title, rows in (
+        ("Of an audit", audit),
+        ("Of the making of a plan", planned),
+        ("Of a verification", verify),
+    ):
         yield f"## {title}"
         yield ""
         yield from _table(
@@ -189,7 +197,7 @@ def findings() -> Iterator[str]:
     yield "The finding itself says more: files and lines of the node, and the command where there is one. An issue is given as"
     yield "`repository#number`; `k/k` is kubernetes/kubernetes."
     yield ""
-    for each, _, references, description in (*audit, *verify):
+    for each, _, references, description in (*audit, *planned, *verify):
         explained = EXPLAINED[each]
         sources = [f"{number} ({FAILURES[number].sources})" for number in references]
         yield f"### {each}"
@@ -234,7 +242,7 @@ def _answer(name: str) -> str:
     if name == RECOMMENDATION:
         return "the [recommendation](audit.md#recommendation)"
     page = "steps.md" if name in KINDS else "findings.md"
-    return f"[`{name}`]({page}#{name})" if name in {*KINDS, *CHECKS, *RULES} else f"`{name}`"
+    return f"[`{name}`]({page}#{name})" if name in {*KINDS, *CHECKS, *PLAN_RULES, *RULES} else f"`{name}`"
 
 
 def _mark(mark: str) -> str:

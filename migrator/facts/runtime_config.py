@@ -237,11 +237,11 @@ def _imported(
             )
         files.append(ConfigFile(current, text))
         for pattern in layer.config.imports if layer.config else ():
-            pending += _matching(look.reader, current, pattern, daemon)
+            pending += imported_files(look.reader, current, pattern, daemon)
     return layers, files
 
 
-def _matching(reader: Reader, importing: str, pattern: str, daemon: Daemon | None) -> list[str]:
+def imported_files(reader: Reader, importing: str, pattern: str, daemon: Daemon | None) -> list[str]:
     """Return the files that an import names: relative to the importing file, several by name.
 
     Up to 1.6 a relative pattern with `*` is relative to the daemon's working directory, which is / under systemd.

@@ -16,7 +16,7 @@ from migrator.facts.model import Facts
 from migrator.findings import Finding, Severity
 from migrator.host import Reader
 from migrator.plan_table import Translation
-from migrator.verify.model import RULES, VERIFY_VERSION, CheckResult, Evidence, Ledger, Rule, Verification
+from migrator.verify.model import RULES, VERIFY_VERSION, CheckResult, Evidence, Ledger, Verification
 from migrator.verify.node import check_node
 from migrator.verify.pods import check_pods
 from migrator.verify.returned import check_returned, running
@@ -37,7 +37,6 @@ __all__ = [
     "VERIFY_VERSION",
     "CheckResult",
     "Evidence",
-    "Rule",
     "Verification",
     "judge",
     "look",

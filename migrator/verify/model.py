@@ -8,23 +8,12 @@ from dataclasses import dataclass, field
 
 from migrator.cgroups import Driver
 from migrator.facts.model import Facts
-from migrator.findings import Finding, Severity
+from migrator.findings import Finding, Rule, Severity
 from migrator.witness import Cgroup, Manifest
 
 VERIFY_VERSION = 1
 
 BLOCKER, WARNING, INFO = Severity.BLOCKER, Severity.WARNING, Severity.INFO
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One thing that verification holds a node to; `reference` is an F-number, or empty."""
-
-    id: str
-    severity: Severity
-    reference: str
-    description: str
-    """One sentence for the documentation: what was found."""
 
 
 # fmt: off

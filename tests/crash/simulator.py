@@ -416,7 +416,7 @@ class SimHost(Host):
         super().__init__(machine.root)
         self.live = True
 
-    def run(self, argv: Sequence[str], timeout: float = 30) -> Output:  # noqa: ARG002
+    def run(self, argv: Sequence[str], timeout: float = 30, *, keep: Sequence[int] = ()) -> Output:  # noqa: ARG002
         """Refuse: no step may need a program that is not behind another door."""
         raise HostError(f"{argv[0]}: no such program on a simulated node")
 

@@ -26,6 +26,12 @@ BUGS = {
         'if manifests and any(path.startswith(f"{manifests}/") for path in paths):',
         "if False:",
     ),
+    "a plan is made although containerd makes something else of its edit": Bug(
+        "containerd_dump.py", "    if wrong:\n", "    if False:\n"
+    ),
+    "an edit that has no effect passes because no other key changes": Bug(
+        "containerd_dump.py", "if handler.systemd_cgroup is not True and not unseen", "if False"
+    ),
     "the undo is written after the change": Bug(
         "engine.py",
         """            self.journal.write(Kind.CAPTURED, planned.id, undo=step.capture(self.hands))
