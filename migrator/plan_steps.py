@@ -112,16 +112,18 @@ def node_steps(
         {"units": [kubelet], "needs": services},
         "kubelet",
     )
+    made = made_by(facts, (change.path for change in changes if change.before is None))
+    if made:
+        yield _step(
+            "remove-cgroups",
+            "on the way back: the slices that were made for the kubelet",
+            {"trees": made, "direction": "back"},
+            "slices",
+        )
     yield _step(
         "remove-cgroups",
         "on the way back: the slices of the new driver",
-        {
-            "trees": [
-                trees(facts.kubelet.cgroup_root)[1],
-                *made_by(facts, (change.path for change in changes if change.before is None)),
-            ],
-            "direction": "back",
-        },
+        {"trees": trees(facts.kubelet.cgroup_root)[1:2], "direction": "back"},
     )
     yield _step(
         "remove-sandboxes",

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from migrator.cgroups import SLICE, CgroupNameError, Driver, translate_path
+from migrator.cgroups import KUBEPODS, SLICE, CgroupNameError, Driver, translate_path
 from migrator.configs import Edit, Edited, flags, kubelet, units
 from migrator.configs.quantity import limits
 from migrator.configs.text import ConfigSyntaxError
@@ -86,6 +86,8 @@ def _wanted(facts: Facts, setting: str, value: str) -> Wanted:
     named = "F43" if setting == ROOT else "F40" if "-" in value else "F38"
     if setting == ROOT and value.rstrip("/").endswith(".slice"):
         return refused("F43", "the kubelet adds .slice itself, so it would look for a second one")
+    if setting == ROOT and value.strip("/").split("/")[0] == KUBEPODS:
+        return refused("F43", "its tree could not be told from a stale one at the top, which has that name")
     if value.rstrip("/").endswith((".service", ".scope")):
         return refused("F39", "the kubelet makes a slice of it, and a service has none")
     try:
@@ -146,6 +148,8 @@ def edits(facts: Facts, read: Read) -> Iterator[FileEdit]:
     Raises:
         BlockedError: no file of the kubelet gives the setting, or one of them is broken.
     """
+    if not wanted(facts):
+        return
     files = _Files.of(facts, read)
     for setting, value in renames(facts).items():
         found = tuple(files.giving(setting, value))

@@ -131,6 +131,12 @@ def reserved_cgroups(facts: Facts) -> Iterator[Finding]:
         )
 
 
+_WRITTEN_BACK = (
+    " `kubeadm upgrade node` would write the old name back from the ConfigMap: change it there, or in a patch of this node, "
+    "before the next one."
+)
+
+
 def _looks_named(value: str) -> bool:
     """Tell whether a path is none that systemd would make, slices and a unit at the end."""
     parts = [part for part in value.split("/") if part]

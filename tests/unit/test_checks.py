@@ -849,7 +849,11 @@ def test_a_reserved_cgroup_is_named_in_its_new_spelling() -> None:
             "enforce_node_allocatable": ("kube-reserved",),
         }
     )
-    assert "/kube_reserved.slice" in _only(facts, "reserved-cgroups").summary
+    found = _only(facts, "reserved-cgroups")
+    assert "/kube_reserved.slice" in found.summary
+    assert "ConfigMap" in found.detail
+    standalone = _only(but(facts, node={"distribution": "standalone"}), "reserved-cgroups")
+    assert "ConfigMap" not in standalone.detail
 
 
 def test_words_of_the_node_are_quoted_in_commands() -> None:

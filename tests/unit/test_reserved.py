@@ -94,6 +94,28 @@ def test_a_name_becomes_the_full_path_of_its_slice_or_is_refused(
     assert bool(obstacle) == bool(found.obstacle)
 
 
+@pytest.mark.parametrize(
+    ("root", "obstacle"),
+    [
+        ("/pods", ""),
+        ("/pods/", ""),
+        ("pods", ""),
+        ("/pods.slice", "second"),
+        ("/kubepods/a", "stale one"),
+        ("/system", "own"),
+    ],
+)
+def test_a_root_has_a_slice_or_is_refused(root: str, obstacle: str) -> None:
+    (found,) = wanted(node(reserved=(), root=root))
+    assert obstacle in found.obstacle
+    assert bool(obstacle) == bool(found.obstacle)
+
+
+def test_without_a_root_and_without_what_is_enforced_there_is_nothing_to_do() -> None:
+    assert wanted(node(reserved=(), root="/")) == ()
+    assert wanted(node(enforce_node_allocatable=("pods",))) == ()
+
+
 @pytest.mark.parametrize("value", ["/kube.slice", "/kube.slice/kube-reserved.slice"])
 def test_what_is_a_slice_already_keeps_its_name(value: str) -> None:
     facts = node(reserved=(("kubeReservedCgroup", value),), absent=(value,))
