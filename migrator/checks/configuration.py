@@ -96,6 +96,12 @@ def reserved_cgroups(facts: Facts) -> Iterator[Finding]:
     """Find cgroup names in the kubelet's settings that are spelled otherwise under systemd, and those that only look so."""
     if is_switched(facts):
         return
+    prepared = " The plan gives the new name, and makes the slice where there is none yet."
+    if facts.node.distribution == "kubeadm":
+        prepared += (
+            " `kubeadm upgrade node` would write the old name back from the ConfigMap: change it there, or in a patch of this "
+            "node, before the next one."
+        )
     for each in wanted(facts):
         if each.setting == ROOT:
             continue
@@ -106,11 +112,7 @@ def reserved_cgroups(facts: Facts) -> Iterator[Finding]:
             subject=f"{facts.kubelet.config_file or 'kubelet'}: {each.setting}",
             summary=f"{each.setting} = `{each.value}` means another cgroup under systemd: {becomes}",
             detail="The kubelet enforces it, does not make the cgroup, and exits where it is missing."
-            + (
-                ""
-                if each.obstacle
-                else " The plan gives the new name, and makes the slice where there is none yet."
-            ),
+            + ("" if each.obstacle else prepared),
             remediation=f"make the slice a unit of its own and give its name, or remove {each.setting}"
             if each.obstacle
             else f"what else puts processes into {each.value} must put them into {each.place}",
@@ -129,12 +131,6 @@ def reserved_cgroups(facts: Facts) -> Iterator[Finding]:
             remediation=f"remove {setting}, and let systemd keep the service where it is",
             reference="F44",
         )
-
-
-_WRITTEN_BACK = (
-    " `kubeadm upgrade node` would write the old name back from the ConfigMap: change it there, or in a patch of this node, "
-    "before the next one."
-)
 
 
 def _looks_named(value: str) -> bool:
