@@ -133,12 +133,13 @@ def absent(facts: Facts, place: str) -> tuple[str, ...]:
 
 def renames(facts: Facts) -> dict[str, str]:
     """Return setting → new value for every setting of the kubelet that the plan rewrites."""
-    names = {each.setting: each.place for each in wanted(facts) if each.is_renamed and not each.obstacle}
-    moved = [f"/{value.strip('/')}" for setting, value in facts.kubelet.reserved_cgroups if setting in names]
+    moved = [each for each in wanted(facts) if each.is_renamed and not each.obstacle]
+    names = {each.setting: each.place for each in moved}
     for setting, value in facts.kubelet.reserved_cgroups:
-        path = f"/{value.strip('/')}"
-        if setting in _FOLLOW and any(f"{path}/".startswith(f"{each}/") for each in moved):
-            names[setting] = translate_path(path, Driver.SYSTEMD)
+        for each in moved:
+            path, above = f"/{value.strip('/')}/", f"/{each.value.strip('/')}/"
+            if setting in _FOLLOW and path.startswith(above):
+                names[setting] = f"{each.place}/{path.removeprefix(above)}".rstrip("/")
     return names
 
 

@@ -220,8 +220,8 @@ BUGS = {
     ),
     "the kubelet stays outside its reserved cgroup": Bug(
         "reserved.py",
-        "if setting in _FOLLOW and any(",
-        "if setting not in _FOLLOW and any(",
+        "if setting in _FOLLOW and path",
+        "if setting not in _FOLLOW and path",
     ),
     "with a root of its own a tree at the top stays": Bug(
         "plan_steps.py",

@@ -167,7 +167,7 @@ def test_the_setting_is_rewritten_and_its_slice_made_with_the_kubelets_own_limit
     assert files[KUBELET_CONFIG].encode() == (
         RESERVED.replace(b"cgroupDriver: cgroupfs", b"cgroupDriver: systemd")
         .replace(b'"/kube-reserved"', b'"/kube_reserved.slice"')
-        .replace(b"/kube-reserved/kubelet", b"/kube_reserved.slice/kube_reserved-kubelet.slice")
+        .replace(b"/kube-reserved/kubelet", b"/kube_reserved.slice/kubelet")
     )
     settings = [line for line in files["/etc/systemd/system/kube_reserved.slice"].split("\n") if "=" in line]
     assert settings[1:] == [
@@ -188,6 +188,31 @@ def test_the_setting_is_rewritten_and_its_slice_made_with_the_kubelets_own_limit
         "",
     ]
     assert made_by(facts, files) == ["/kube_reserved.slice"]
+
+
+@pytest.mark.parametrize(
+    ("value", "becomes"),
+    [
+        ("/kube-reserved", "/kube_reserved.slice"),
+        ("kube-reserved/", "/kube_reserved.slice"),
+        ("/kube-reserved/kubelet.service", "/kube_reserved.slice/kubelet.service"),
+        ("/kube-reserved2", None),
+        ("/system.slice/kubelet.service", None),
+        ("/", None),
+    ],
+)
+def test_what_is_taken_literally_moves_only_with_the_cgroup_it_lies_in(
+    value: str, becomes: str | None
+) -> None:
+    facts = node(
+        reserved=(
+            ("kubeReservedCgroup", "/kube-reserved"),
+            ("kubeletCgroups", value),
+            ("systemCgroups", value),
+        )
+    )
+    assert renames(facts).get("kubeletCgroups") == becomes
+    assert "systemCgroups" not in renames(facts)
 
 
 def test_a_cgroup_root_keeps_its_value_and_gets_a_slice() -> None:
