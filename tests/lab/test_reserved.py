@@ -17,11 +17,16 @@ RESERVED = (
     "kubeReserved: {cpu: 100m, memory: 200Mi}\nkubeReservedCgroup: /kube-reserved\n"
     "kubeletCgroups: /kube-reserved\nenforceNodeAllocatable: [pods, kube-reserved]\n"
 )
+BY_FLAGS = (
+    "--kube-reserved=cpu=100m,memory=200Mi --kube_reserved_cgroup /a/b-c --kubelet-cgroups=/a/b-c/kubelet"
+    " --enforce-node-allocatable=pods,kube-reserved"
+)
 
 
-def give(node: Node, settings: str, name: str) -> None:
+def give(node: Node, settings: str, name: str, flags: str = "") -> None:
     """Have the kubelet start with these settings, and a drop-in of its owner's make the cgroup as cgroupfs spells it."""
     node.write(KUBELET_CONFIG, node.read(KUBELET_CONFIG) + settings)
+    node.write("/etc/default/kubelet", f'KUBELET_EXTRA_ARGS="{flags}"\n')
     directories = " ".join(f"/sys/fs/cgroup/{each}/{name}" for each in CONTROLLERS)
     node.write(
         "/etc/systemd/system/kubelet.service.d/15-ours.conf",
@@ -43,7 +48,7 @@ def there(node: Node, name: str) -> list[str]:
     return sorted(each.split("/")[4] for each in found)
 
 
-def forward_back_and_forward(node: Node) -> None:
+def forward_back_and_forward(node: Node, place: str) -> None:
     """The whole promise; the second plan is the first one, so nothing that the first has made was taken for somebody's."""
     original = files(node)
     cgmigrate(node, "plan", "-o", PLAN)
@@ -53,7 +58,7 @@ def forward_back_and_forward(node: Node) -> None:
     cgmigrate(node, "rollback", "--yes")
     assert original == files(node)
     assert document(node, "verify", "--expect", "cgroupfs")["ok"]
-    assert [] == there(node, "pods.slice") + there(node, "kube_reserved.slice")
+    assert [] == there(node, place.lstrip("/"))
     cgmigrate(node, "plan", "-o", PLAN)
     assert steps == json.loads(node.read(PLAN))["steps"]
     cgmigrate(node, "apply", PLAN, "--yes")
@@ -69,7 +74,7 @@ def test_a_cgroup_root_has_its_slice_and_a_tree_at_the_top_is_stale(
     give(node, "cgroupRoot: /pods\n", "pods")
     assert "memory" in there(node, "kubepods")
 
-    forward_back_and_forward(node)
+    forward_back_and_forward(node, "/pods.slice")
 
     assert [] == there(node, "kubepods") + there(node, "kubepods.slice")
     assert set(CONTROLLERS) <= set(there(node, "pods.slice"))
@@ -80,23 +85,32 @@ def test_a_cgroup_root_has_its_slice_and_a_tree_at_the_top_is_stale(
     assert document(node, "verify")["ok"]
 
 
-def test_a_reserved_cgroup_is_enforced_on_its_slice_and_holds_the_kubelet(make_node: MakeNode) -> None:
+@pytest.mark.parametrize(
+    ("flavour", "settings", "flags", "name", "place", "own"),
+    [
+        ("docker", RESERVED, "", "kube-reserved", "/kube_reserved.slice", ""),
+        ("containerd", "", BY_FLAGS, "a/b-c", "/a.slice/a-b_c.slice", "/kubelet"),
+    ],
+    ids=["docker, by the file", "containerd, by flags, nested"],
+)
+def test_a_reserved_cgroup_is_enforced_on_its_slice_and_holds_the_kubelet(
+    *, make_node: MakeNode, flavour: str, settings: str, flags: str, name: str, place: str, own: str
+) -> None:
     """The limits outlive a daemon-reload, which would take back what the kubelet alone has written (F42)."""
-    node = make_node("docker")
-    give(node, RESERVED, "kube-reserved")
+    node = make_node(flavour)
+    give(node, settings, name, flags)
 
-    forward_back_and_forward(node)
+    forward_back_and_forward(node, place)
 
     def enforced() -> tuple[int, int]:
-        place = "/sys/fs/cgroup/{}/kube_reserved.slice/{}"
-        memory = node.read(place.format("memory", "memory.limit_in_bytes"))
-        return int(memory), int(node.read(place.format("cpu", "cpu.shares")))
+        memory = node.read(f"/sys/fs/cgroup/memory{place}/memory.limit_in_bytes")
+        return int(memory), int(node.read(f"/sys/fs/cgroup/cpu{place}/cpu.shares"))
 
     assert (MEMORY, 102) == enforced()
     node.run("systemctl daemon-reload")
     assert (MEMORY, 102) == enforced()
     pid = node.run("pidof kubelet").stdout.strip()
-    assert ":memory:/kube_reserved.slice\n" in node.read(f"/proc/{pid}/cgroup")
+    assert f":memory:{place}{own}\n" in node.read(f"/proc/{pid}/cgroup")
     node.reboot()
     node.wait_pods()
     assert (MEMORY, 102) == enforced()
