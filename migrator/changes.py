@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from migrator import reserved
 from migrator.cgroups import Driver
 from migrator.configs import (
     Edit,
@@ -87,7 +88,11 @@ def file_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tuple[Cha
     """
     known = {file.path: file for file in facts.files}
     editors: dict[str, list[tuple[Callable[[bytes | None], Edited], str, bool]]] = {}
-    for path, editor, why, unit_file in (*_kubelet(facts), *_runtime(facts, read)):
+    for path, editor, why, unit_file in (
+        *_kubelet(facts),
+        *reserved.edits(facts, read),
+        *_runtime(facts, read),
+    ):
         editors.setdefault(path, []).append((editor, why, unit_file))
     changes = []
     for path, todo in editors.items():

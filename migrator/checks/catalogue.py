@@ -109,7 +109,7 @@ FAILURES: dict[str, Failure] = {
                 ("old-tree-left", "remove-cgroups", "verify-old-tree"),
                 "Depth first by plain rmdir, only when nothing lives in it.", "kunobi-ninja/kobe#166"),
         Failure("F27", "rmdir says `device or resource busy`: something lives in the old tree.",
-                ("remove-cgroups", "verify-old-tree"),
+                ("remove-cgroups", "verify-old-tree", "cgroup-root"),
                 "The step names the processes and touches nothing.",
                 "k/k#97497, k/k#123766, containerd#8532, runc#4040"),
         Failure("F28", "`no space left on device` on mkdir of a cgroup: too many of them, dying ones included.",

@@ -69,10 +69,13 @@ _AUDIT = {
     "conmon-cgroup": Explanation("cgroupfs takes `pod`, systemd `pod` or a slice.", '`conmon_cgroup = "pod"`, which both take.'),
     "live-restore": Explanation("With live-restore containers outlive dockerd, in the cgroups they were made in.",
                                 "Restart containers outside Kubernetes after the switch."),
-    "reserved-cgroups": Explanation("The kubelet translates the names in its settings, and does not make these cgroups.",
-                                    "Make the slice and give its name, or take the setting out."),
-    "cgroup-root": Explanation("The kubelet's root is renamed by the same rules, and must exist.",
-                               "Give it without `.slice`, and make the slice before the kubelet starts."),
+    "reserved-cgroups": Explanation("The kubelet takes these names for slices under systemd, and does not make them. "
+                                    "kubeletCgroups, runtimeCgroups and systemCgroups it takes literally under either driver.",
+                                    "A warning: nothing, the plan gives the new name and makes the slice. A blocker: make the slice and give its "
+                                    "name, or take the setting out."),
+    "cgroup-root": Explanation("The kubelet's root is renamed by the same rules, and must exist. A tree at the top is not its own then.",
+                               "A warning: nothing, the plan makes the slice. A blocker: give the root without `.slice`, and make the slice before "
+                               "the kubelet starts; see to the processes that live at the top."),
     "kubelet-slice-drop-ins": Explanation("systemd applies `kubepods-.slice.d` and `slice.d` to slices that the kubelet makes.",
                                           "Read them; keep what is meant for pods."),
     "file-writable-by-all": Explanation("Mode of the file, or of a directory above it.", "`chmod o-w`, and ask who changed it."),

@@ -9,6 +9,7 @@ from migrator.checks.base import INFO, WARNING, Check, command, plural, version
 from migrator.facts.kubelet_state import enforced
 from migrator.facts.model import Facts
 from migrator.findings import Finding
+from migrator.reserved import DROP_IN
 
 MOUNTS = 5000
 UNITS = 10_000
@@ -98,7 +99,10 @@ def leaked_run_scopes(facts: Facts) -> Iterator[Finding]:
 
 
 def reserved_limits_reset(facts: Facts) -> Iterator[Finding]:
-    """Find limits of the kubelet on a slice that systemd writes too."""
+    """Find limits of the kubelet on a slice that systemd writes too; a slice that a plan has made has them itself."""
+    unit = facts.kubelet.unit
+    if unit and any(path.endswith(f"/{DROP_IN}") for path in unit.drop_ins):
+        return
     for setting, value in enforced(facts.kubelet):
         if value.endswith(".slice"):
             yield Finding(

@@ -472,13 +472,28 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
                     "enforce_node_allocatable": ("pods", word),
                 }
             ),
-            {("reserved-cgroups", B, reference)},
+            {("reserved-cgroups", severity, reference)},
         )
-        for value, word, reference in (
-            ("/kubelet", "kube-reserved", "F38"),
-            ("/kube-reserved", "kube-reserved-compressible", "F40"),
-            ("/system.slice/kubelet.service", "kube-reserved", "F39"),
+        for value, word, severity, reference in (
+            ("/kubelet", "kube-reserved", W, "F38"),
+            ("/kube-reserved", "kube-reserved-compressible", W, "F40"),
+            ("/system.slice/kubelet.service", "kube-reserved", B, "F39"),
+            ("/a.scope", "kube-reserved", B, "F39"),
+            ("/system", "kube-reserved", B, "F38"),
+            ("/", "kube-reserved", B, "F38"),
+            ("/a b", "kube-reserved", B, "F38"),
         )
+    ),
+    (
+        "a reserved cgroup that is not there on cgroup v2",
+        but(
+            kubelet={
+                "reserved_cgroups": (("kubeReservedCgroup", "/kubelet"),),
+                "enforce_node_allocatable": ("kube-reserved",),
+            },
+            cgroups={"reserved_absent": ("/sys/fs/cgroup/kubelet.slice",)},
+        ),
+        {("reserved-cgroups", B, "F38")},
     ),
     (
         "reserved, not enforced",
@@ -500,7 +515,20 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         but(kubelet={"reserved_cgroups": (("kubeletCgroups", "/system/kubelet"),)}),
         {("reserved-cgroups", W, "F44")},
     ),
+    (
+        "the kubelet's own unit, which is literally so under either driver",
+        but(kubelet={"reserved_cgroups": (("kubeletCgroups", "/system.slice/kubelet.service"),)}),
+        set(),
+    ),
     ("a cgroup root", but(kubelet={"cgroup_root": "/kubelet"}), {("cgroup-root", W, "F43")}),
+    (
+        "processes at the top that are nobody's, beside a cgroup root",
+        but(
+            kubelet={"cgroup_root": "/kubelet"},
+            cgroups={"trees": (tree("cgroupfs", 1),)},
+        ),
+        {("cgroup-root", W, "F43"), ("cgroup-root", B, "F27")},
+    ),
     (
         "a cgroup root that nobody has made under its new name",
         but(
@@ -846,7 +874,11 @@ def test_a_reserved_cgroup_is_named_in_its_new_spelling() -> None:
             "enforce_node_allocatable": ("kube-reserved",),
         }
     )
-    assert "/kube_reserved.slice" in _only(facts, "reserved-cgroups").summary
+    found = _only(facts, "reserved-cgroups")
+    assert "/kube_reserved.slice" in found.summary
+    assert "ConfigMap" in found.detail
+    standalone = _only(but(facts, node={"distribution": "standalone"}), "reserved-cgroups")
+    assert "ConfigMap" not in standalone.detail
 
 
 def test_words_of_the_node_are_quoted_in_commands() -> None:

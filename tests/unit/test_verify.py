@@ -677,6 +677,25 @@ def test_a_custom_cgroup_root_moves_every_place() -> None:
     assert unit_patterns("")[0] == "kubepods*.slice"
 
 
+def test_with_a_cgroup_root_a_tree_at_the_top_is_stale_in_either_spelling() -> None:
+    below = replace(OLD_TREES[0], driver="systemd", path="/pods.slice/pods-kubepods.slice")
+    top = [
+        replace(OLD_TREES[0], driver=name, path=path)
+        for name, path in (("cgroupfs", "/kubepods"), ("systemd", "/kubepods.slice"))
+    ]
+    evidence = tree(sound(), trees=(below, *top))
+    facts = replace(evidence.facts, kubelet=replace(evidence.facts.kubelet, cgroup_root="/pods"))
+    found = [
+        each
+        for each in judge(replace(evidence, facts=facts), Driver.SYSTEMD).findings
+        if each.id == "verify-old-tree"
+    ]
+    assert [(each.subject, each.remediation.split(";")[0]) for each in found] == [
+        ("/kubepods", f"find {MEMORY}/kubepods -depth -type d -exec rmdir '{{}}' '"),
+        ("/kubepods.slice", "systemctl stop kubepods.slice"),
+    ]
+
+
 def test_only_an_old_tree_in_which_nothing_lives_is_removed_without_its_pods() -> None:
     empty = judge(tree(sound(), trees=OLD_TREES[:1]), Driver.SYSTEMD).findings[0]
     assert empty.remediation == f"find {MEMORY}/kubepods -depth -type d -exec rmdir '{{}}' ';'"
