@@ -716,7 +716,9 @@ def _checks(machine: Machine) -> Iterator[CheckResult]:
             slice_ = each.cgroup.rpartition("/")[0]
             yield CheckResult(name=pod, place=slice_, cgroupfs="exists", systemd=slice_, ok=True)
             label = f"{pod} {each.name or 'sandbox'}"
-            yield CheckResult(name=label, place=each.cgroup, cgroupfs="1 process", systemd=each.cgroup, ok=True)
+            yield CheckResult(
+                name=label, place=each.cgroup, cgroupfs="1 process", systemd=each.cgroup, ok=True
+            )
 
 
 def _finding(text: str) -> Finding:
