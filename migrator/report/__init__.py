@@ -47,6 +47,10 @@ def read(run: Run, worker: str = "") -> Sources:
     """Read all that a run's directory holds; what cannot be read is told, and never an error."""
     missing: list[str] = []
     records, damaged = _records(run, missing)
+    log = list(_log(run, missing))
+    if not records and not damaged and any("verb" in entry for entry in log):
+        missing.append("journal.jsonl: it is gone, or empty, although the log tells of steps")
+        damaged = True
     plan = _document(run, "plan.json", parse_plan, missing)
     if plan is not None and plan_digest(plan)[:8] not in run.name.split("-"):
         missing.append("plan.json is not the plan that this run was made of: what it says is left out")
@@ -58,7 +62,7 @@ def read(run: Run, worker: str = "") -> Sources:
         damaged=damaged,
         plan=plan,
         facts=facts,
-        log=list(_log(run, missing)),
+        log=log,
         missing=missing,
         worker=worker,
     )
@@ -114,6 +118,7 @@ def report(found: Sources, made: str) -> Report:
     status = "damaged" if found.damaged else str(state.status)
     verification, missing = _verification(found, state, steps)
     changes = tuple(_changes(plan, state, found.damaged))
+    down = outages(found.records, steps)
     root = found.facts.kubelet.cgroup_root if found.facts else ""
     return Report(
         tool=__version__,
@@ -138,7 +143,7 @@ def report(found: Sources, made: str) -> Report:
         left=(*state.left, *_restarts(changes)),
         next=tuple(_next(found, state)),
         timeline=timeline(found.records, steps, found.log),
-        outages=outages(found.records, steps),
+        outages=None if not down and (found.damaged or found.plan is None) else down,
         changes=changes,
         tree_before=_tree({row["from_path"]: _label(row) for row in plan.get("translations", ())}),
         tree_after=_tree(_seen(verification, root or "/")),

@@ -19,9 +19,7 @@ def render(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    name = report.node.name or "unknown node"
-    switch = f"{report.from_driver or 'unknown'} -> {report.to_driver}" if report.to_driver else "run"
-    yield from _fold(f"{name}: {switch}")
+    yield from _fold(report.title)
     yield from _fold(f"{report.status.upper()}: {report.summary}")
     for line in report.reason.split("\n") if report.reason else ():
         yield from _fold(line, 2)
@@ -33,7 +31,12 @@ def _lines(report: Report) -> Iterator[str]:
     if report.verdict:
         reasons = (_item(each) for each in report.reasons)
         yield from _section(f"Why (the audit's recommendation: {report.verdict})", reasons)
-    outages = map(_outage, report.outages) if report.outages else [["  none: the kubelet was not stopped"]]
+    none = (
+        "none: the kubelet was not stopped"
+        if report.outages is not None
+        else "not known: what would tell is missing or damaged"
+    )
+    outages = map(_outage, report.outages) if report.outages else [_fold(none, 2)]
     yield from _section("Outage (kubelet stopped until healthy)", outages)
     yield from _section(
         "Changed files", (_change(each.name, each.state, each.diff) for each in report.changes)

@@ -138,7 +138,8 @@ class Report:
     """Commands left to the operator."""
     next: tuple[Todo, ...]
     timeline: tuple[Entry, ...]
-    outages: tuple[Outage, ...]
+    outages: tuple[Outage, ...] | None
+    """None: what would tell is missing or damaged."""
     changes: tuple[Change, ...]
     tree_before: tuple[Branch, ...]
     tree_after: tuple[Branch, ...]
@@ -148,6 +149,12 @@ class Report:
     verification: Json | None
     findings: tuple[Json, ...]
     cannot_be_undone: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What was switched, from what to what."""
+        what = "ConfigMap of the kubelets" if self.scope == "cluster" else self.node.name or "Unknown node"
+        return f"{what}: {self.from_driver or 'unknown'} → {self.to_driver or 'unknown'}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON data."""

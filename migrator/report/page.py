@@ -114,14 +114,9 @@ def _sections(report: Report) -> Iterator[tuple[str, str, Markup]]:
 
 def _header(report: Report) -> Markup:
     kind, word = _STATUS.get(report.status, ("warn", f"open: {report.status}"))
-    switch = (
-        f"{report.from_driver or 'unknown'} → {report.to_driver}"
-        if report.to_driver
-        else "a run of cgmigrate"
-    )
     return tag(
         "header",
-        tag("h1", f"{report.node.name or 'Unknown node'}: {switch}"),
+        tag("h1", report.title),
         tag("p", _badge(kind, word), " ", report.summary, class_="summary"),
         tag("p", *_lines(report.reason), class_="reason") if report.reason else "",
     )
@@ -156,7 +151,9 @@ def _why(report: Report) -> Markup:
     )
 
 
-def _outage(outages: Sequence[Outage]) -> Markup:
+def _outage(outages: Sequence[Outage] | None) -> Markup:
+    if outages is None:
+        return tag("p", "Not known: what would tell is missing or damaged.")
     if not outages:
         return tag("p", "None: the kubelet was not stopped.")
     rows = [

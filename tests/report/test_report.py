@@ -28,8 +28,9 @@ from migrator.report.style import STYLE
 from migrator.report.timeline import outages, timeline
 from migrator.schemas import load_schema
 from tests.cli.test_offline import cgmigrate
+from tests.crash.cases import forward
 from tests.hostile.base import DOCKER, EVIL, copy, planned
-from tests.report.runs import RUNS
+from tests.report.runs import RUNS, node
 
 MADE = "2026-11-23T12:00:00Z"
 KUBELET = {"units": ["kubelet.service"]}
@@ -261,7 +262,7 @@ def test_a_run_is_told_as_it_ended(made: tuple[str, Run, Report]) -> None:
     name, run, found = made
 
     assert (STATUS[name], run.name, ()) == (found.status, found.run, found.missing)
-    assert OUTAGE_ENDS[name] == [bool(each.ended) for each in found.outages]
+    assert OUTAGE_ENDS[name] == [bool(each.ended) for each in found.outages or ()]
     assert (name in {"finished", "taken back", "failed"}) is found.settled
     assert bool(found.failed) is (name == "dirty")
     assert found.next
@@ -377,7 +378,7 @@ def test_a_torn_journal_is_told_without_its_last_record(run: Run) -> None:
 MISSING = {
     "plan.json": ("plan.json", ["from_driver", "changes", "findings", "tree_before", "verdict"]),
     "facts.json": ("facts.json", []),
-    "journal.jsonl": ("", ["timeline", "outages"]),
+    "journal.jsonl": ("journal.jsonl", ["timeline", "outages", "settled"]),
     "log.jsonl": ("witnesses", ["verification", "tree_after"]),
 }
 
@@ -401,6 +402,26 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_told(run: Run, name: str, 
         assert [] == [each for each in found.missing if each.split(":")[0] not in render(found)]
     document = json.loads(json.dumps(found.to_json()))
     assert [] == list(Draft202012Validator(load_schema("report-1")).iter_errors(document))
+
+
+def test_without_a_plan_nobody_says_that_the_kubelet_was_not_stopped(run: Run) -> None:
+    (run.directory / "plan.json").unlink()
+    found = report(read(run), MADE)
+
+    assert found.outages is None
+    assert ["not stopped" in text for text in (page(found), lines(found))] == [False, False]
+
+
+def test_a_log_that_takes_nothing_decides_nothing_and_is_told_as_missing(tmp_path: Path) -> None:
+    machine, run = node("docker", tmp_path)
+    (run.directory / "log.jsonl").mkdir()
+
+    assert "done" == forward(machine, run)
+    found = report(read(run), MADE)
+    assert ("committed", None) == (found.status, found.verification)
+    assert ["log.jsonl: Is a directory", "log.jsonl does not hold what the witnesses said"] == list(
+        found.missing
+    )
 
 
 def test_a_plan_that_is_not_the_runs_own_is_not_believed(run: Run) -> None:
