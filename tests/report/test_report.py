@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from migrator.cgroups import Driver
 from migrator.host import Host
 from migrator.journal import Run, Runs
 from migrator.records import Kind, Record
@@ -27,10 +28,13 @@ from migrator.report.page import render as page
 from migrator.report.style import STYLE
 from migrator.report.timeline import outages, timeline
 from migrator.schemas import load_schema
+from migrator.verify import judge
+from migrator.verify.view import to_json
 from tests.cli.test_offline import cgmigrate
 from tests.crash.cases import forward
 from tests.hostile.base import DOCKER, EVIL, copy, planned
 from tests.report.runs import RUNS, node
+from tests.unit.test_verify import PLACE, SLICE, sound
 
 MADE = "2026-11-23T12:00:00Z"
 KUBELET = {"units": ["kubelet.service"]}
@@ -410,6 +414,23 @@ def test_without_a_plan_nobody_says_that_the_kubelet_was_not_stopped(run: Run) -
 
     assert found.outages is None
     assert ["not stopped" in text for text in (page(found), lines(found))] == [False, False]
+
+
+def test_the_tree_after_is_what_a_verification_found_where_it_should_be(run: Run) -> None:
+    """The real one, with its rows of units, limits and populations; the simulated node has a simpler one."""
+    proof = to_json(judge(sound(), Driver.SYSTEMD))
+    with run.append("log.jsonl") as log:
+        log.write(json.dumps({"time": MADE, "verification": proof}) + "\n")
+
+    found = report(read(run), MADE)
+
+    levels = {"/kubepods.slice": "", "/kubepods.slice/kubepods-burstable.slice": ""}
+    after = {each.path: each.what for each in found.tree_after}
+    sandbox = next(path for path, what in after.items() if what == "sandbox")
+    assert SLICE == sandbox.rpartition("/")[0]
+    assert {**levels, SLICE: "default/web-node1", PLACE[Driver.SYSTEMD]: "app", sandbox: "sandbox"} == after
+    assert found.verification is not None
+    assert (MADE, proof["checks"]) == (found.verification["time"], found.verification["checks"])
 
 
 def test_a_log_that_takes_nothing_decides_nothing_and_is_told_as_missing(tmp_path: Path) -> None:
