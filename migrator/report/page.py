@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A report as one HTML page for a change ticket: it needs no network and no script, prints, and reads in light and dark.
 
-Text becomes part of the page only through `tag`, which escapes whatever is not `Markup` made here; and through `plain`,
-so that nothing in it is hidden or reordered. The page is ASCII: whatever carries it cannot garble it.
+The page is ASCII: whatever carries it cannot garble it.
 """
 
 from __future__ import annotations
@@ -10,15 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from migrator.checks.base import plural
+from migrator.report.markup import Markup, badge, bullets, details, scroll, table, tag, text
 from migrator.report.model import Branch, Change, Entry, Json, Outage, Report, short
 from migrator.report.style import STYLE
-from migrator.terminal import plain
 
-_MANY = 40
-"""Lines; what is longer can be opened, and is open in print."""
 _STATUS = {
     "committed": ("good", "finished"),
     "rolled-back": ("good", "rolled back"),
@@ -28,30 +25,6 @@ _STATUS = {
 _OUTCOME = {"done": "good", "failed": "bad", "interrupted": "warn", "unfinished": "warn"}
 _SEVERITY = {"blocker": "bad", "warning": "warn", "info": "note"}
 _STATE = {"written": "good", "restored": "good", "not restored": "bad", "not written": "note"}
-
-
-class Markup(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-Child = str | Iterable[str]
-
-
-def tag(name: str, *children: Child, **attributes: str) -> Markup:
-    """Return an element; children that are not Markup are escaped, a trailing `_` of an attribute's name is dropped."""
-    said = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(plain(value))}"'
-        for key, value in attributes.items()
-    )
-    return Markup(f"<{name}{said}>{text(*children)}</{name}>")
-
-
-def text(*children: Child) -> Markup:
-    """Return children one after the other, each escaped unless it is Markup."""
-    flat = (part for child in children for part in ((child,) if isinstance(child, str) else child))
-    return Markup("".join(part if isinstance(part, Markup) else html.escape(plain(part)) for part in flat))
 
 
 def render(report: Report) -> str:
@@ -96,7 +69,7 @@ def render(report: Report) -> str:
 
 
 def _sections(report: Report) -> Iterator[tuple[str, str, Markup]]:
-    yield "missing", "What is missing here", _list(report.missing)
+    yield "missing", "What is missing here", bullets(report.missing)
     yield "failed", "What could not be taken back", _failed(report)
     yield "left", "Left to do by hand", _commands(report.left)
     yield "what", "What", _what(report)
@@ -108,7 +81,7 @@ def _sections(report: Report) -> Iterator[tuple[str, str, Markup]]:
     yield "verification", "Verification", _verification(report)
     yield "pods", "Pods", _pods(report)
     yield "findings", "Findings of the audit", text(map(_finding, report.findings))
-    yield "irreversible", "What a rollback does not bring back", _list(report.cannot_be_undone)
+    yield "irreversible", "What a rollback does not bring back", bullets(report.cannot_be_undone)
     yield "next", "What can be done next", _todo(report)
 
 
@@ -117,7 +90,7 @@ def _header(report: Report) -> Markup:
     return tag(
         "header",
         tag("h1", report.title),
-        tag("p", _badge(kind, word), " ", report.summary, class_="summary"),
+        tag("p", badge(kind, word), " ", report.summary, class_="summary"),
         tag("p", *_lines(report.reason), class_="reason") if report.reason else "",
     )
 
@@ -147,7 +120,7 @@ def _why(report: Report) -> Markup:
     if not report.verdict:
         return Markup()
     return text(
-        tag("p", "The audit's recommendation: ", tag("strong", report.verdict), "."), _list(report.reasons)
+        tag("p", "The audit's recommendation: ", tag("strong", report.verdict), "."), bullets(report.reasons)
     )
 
 
@@ -160,22 +133,22 @@ def _outage(outages: Sequence[Outage] | None) -> Markup:
         (
             "switch" if each.direction == "forward" else "way back",
             each.began,
-            each.ended or _badge("warn", "no end in the record"),
+            each.ended or badge("warn", "no end in the record"),
             _seconds(each.seconds),
         )
         for each in outages
     ]
     told = "From the stop of the kubelet until it was healthy again and the static pods ran, to the second."
     return text(
-        tag("p", told), _table("Times without kubelet and pods", ("during", "from", "until", "took"), rows)
+        tag("p", told), table("Times without kubelet and pods", ("during", "from", "until", "took"), rows)
     )
 
 
 def _change(change: Change) -> Markup:
     return text(
         tag("h3", change.name),
-        tag("p", _badge(_STATE.get(change.state, "warn"), change.state), " ", change.why),
-        _scroll(
+        tag("p", badge(_STATE.get(change.state, "warn"), change.state), " ", change.why),
+        scroll(
             f"Changed lines of {change.name}", tag("pre", (_diff_line(line) for line in _lines(change.diff)))
         ),
     )
@@ -209,7 +182,7 @@ def _timeline(entries: Sequence[Entry]) -> Markup:
                 _said(each.said),
             ),
             text(
-                _badge(_OUTCOME.get(each.outcome, "note"), each.outcome) if each.outcome else "",
+                badge(_OUTCOME.get(each.outcome, "note"), each.outcome) if each.outcome else "",
                 text(" ", tag("span", _seconds(each.seconds), class_="whole"))
                 if each.seconds is not None
                 else "",
@@ -218,7 +191,7 @@ def _timeline(entries: Sequence[Entry]) -> Markup:
         for each in entries
     ]
     return (
-        _table("What happened, step by step", ("time (UTC)", "step", "what", "outcome"), rows)
+        table("What happened, step by step", ("time (UTC)", "step", "what", "outcome"), rows)
         if rows
         else Markup()
     )
@@ -227,8 +200,8 @@ def _timeline(entries: Sequence[Entry]) -> Markup:
 def _said(said: Sequence[str]) -> Markup:
     if not said:
         return Markup()
-    lines = _list(said)
-    return lines if len(said) <= 3 else _details(f"{plural(len(said), 'message')}", len(said), lines)
+    lines = bullets(said)
+    return lines if len(said) <= 3 else details(f"{plural(len(said), 'message')}", len(said), lines)
 
 
 def _trees(report: Report) -> Markup:
@@ -269,10 +242,10 @@ def _tree(branches: Sequence[Branch]) -> Markup:
         name = tag("code", short(branch.path.rpartition("/")[2]))
         return tag("li", name, text(" ", tag("em", branch.what)) if branch.what else "", level(branch.path))
 
-    return _details(
+    return details(
         plural(len(branches), "cgroup"),
         len(branches),
-        _scroll("Cgroup tree", tag("div", level(""), class_="tree")),
+        scroll("Cgroup tree", tag("div", level(""), class_="tree")),
     )
 
 
@@ -283,7 +256,7 @@ def _verification(report: Report) -> Markup:
     held = sum(row["ok"] for row in proof["checks"])
     rows = [
         (
-            _badge("good", "holds") if row["ok"] else _badge("bad", "DOES NOT HOLD"),
+            badge("good", "holds") if row["ok"] else badge("bad", "DOES NOT HOLD"),
             row["name"],
             tag("code", short(row["place"])) if row["place"] else "",
             short(row["cgroupfs"]),
@@ -292,7 +265,7 @@ def _verification(report: Report) -> Markup:
         for row in sorted(proof["checks"], key=lambda row: bool(row["ok"]))
     ]
     count = len(rows)
-    table = _table(
+    comparisons = table(
         "Every comparison, those that do not hold first",
         ("held", "what", "place", "cgroupfs says", "systemd says"),
         rows,
@@ -300,12 +273,12 @@ def _verification(report: Report) -> Markup:
     return text(
         tag(
             "p",
-            _badge("good", "proven") if proof["ok"] else _badge("bad", "NOT PROVEN"),
+            badge("good", "proven") if proof["ok"] else badge("bad", "NOT PROVEN"),
             f" Node on {proof['expected']}{' after a daemon-reload' if proof['reloaded'] else ''}, at {proof['time']}: "
             f"{held} of {plural(count, 'comparison')} hold; containers were watched for {proof['settle_seconds']:g} s.",
         ),
         map(_finding, proof["findings"]),
-        _details(plural(count, "comparison"), count, table) if rows else "",
+        details(plural(count, "comparison"), count, comparisons) if rows else "",
     )
 
 
@@ -335,12 +308,12 @@ def _pods(report: Report) -> Markup:
         )
         for row in report.translations
     ]
-    drain = _table("What the plan's drain does to each pod", ("pod", "fate", "why", "loss"), moves)
+    drain = table("What the plan's drain does to each pod", ("pod", "fate", "why", "loss"), moves)
     head = ("pod", "container", "from", "to")
-    table = _table("Where the plan moves each cgroup (containers get new ids)", head, places)
+    moved = table("Where the plan moves each cgroup (containers get new ids)", head, places)
     return text(
         drain if moves else "",
-        _details(plural(len(places), "cgroup"), len(places), table) if places else "",
+        details(plural(len(places), "cgroup"), len(places), moved) if places else "",
     )
 
 
@@ -349,7 +322,7 @@ def _finding(finding: Json) -> Markup:
     return text(
         tag(
             "h3",
-            _badge(_SEVERITY.get(finding["severity"], "note"), finding["severity"]),
+            badge(_SEVERITY.get(finding["severity"], "note"), finding["severity"]),
             " ",
             finding["summary"],
         ),
@@ -373,41 +346,6 @@ def _failed(report: Report) -> Markup:
 
 def _commands(commands: Sequence[str]) -> Markup:
     return tag("ul", (tag("li", tag("code", each)) for each in commands)) if commands else Markup()
-
-
-def _list(lines: Sequence[str]) -> Markup:
-    return tag("ul", (tag("li", line) for line in lines)) if lines else Markup()
-
-
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
-    cells = (
-        tag("tr", (tag("td", cell, data_label=name) for name, cell in zip(head, row, strict=True)))
-        for row in rows
-    )
-    return _scroll(
-        caption,
-        tag(
-            "table",
-            tag("caption", caption),
-            tag("thead", tag("tr", (tag("th", each, scope="col") for each in head))),
-            tag("tbody", cells),
-        ),
-    )
-
-
-def _scroll(label: str, inner: Markup) -> Markup:
-    """Return a box that scrolls by itself, also by keyboard; the page never does sideways."""
-    return tag("div", inner, class_="scroll", tabindex="0", role="group", aria_label=label)
-
-
-def _details(summary: str, count: int, inner: Markup) -> Markup:
-    if count > _MANY:
-        return tag("details", tag("summary", summary), inner)
-    return Markup(f"<details open>{tag('summary', summary)}{inner}</details>")
-
-
-def _badge(kind: str, word: str) -> Markup:
-    return tag("span", word, class_=f"badge {kind}")
 
 
 def _lines(whole: str) -> list[str]:

@@ -22,8 +22,8 @@ from migrator.records import Kind, Record
 from migrator.report import read, report
 from migrator.report.lines import WIDTH
 from migrator.report.lines import render as lines
+from migrator.report.markup import Markup, tag
 from migrator.report.model import Outage, Report
-from migrator.report.page import Markup, tag
 from migrator.report.page import render as page
 from migrator.report.style import STYLE
 from migrator.report.timeline import outages, timeline
