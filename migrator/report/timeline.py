@@ -43,8 +43,8 @@ class _Line:
     steps: Mapping[str, Json]
     entries: list[Entry] = field(default_factory=list)
     boot: str = ""
-    is_open: bool = False
-    """The last entry is a step that has not ended."""
+    opened: int | None = None
+    """Place of the step that has not ended."""
 
     def take(self, record: Record) -> None:
         if self.boot and record.boot != self.boot:
@@ -57,13 +57,11 @@ class _Line:
             return  # on the way forward it does nothing
         if record.kind in (Kind.APPLYING, Kind.REVERTING):
             self.close("unfinished")
-            self.entries.append(self._entry(record, back=back))
-            self.is_open = True
+            self._open(record, back=back)
             return
         if record.kind in _ENDS:
-            if not self.is_open and record.step:
-                self.entries.append(self._entry(record, back=back))
-                self.is_open = True
+            if self.opened is None and record.step:
+                self._open(record, back=back)
             is_whole = record.kind in (Kind.FAILED, Kind.INTERRUPTED)
             self.close("failed" if error and not is_whole else _ENDS[record.kind], record.time, error)
         if record.kind is Kind.LEFT:
@@ -80,22 +78,24 @@ class _Line:
 
     def close(self, outcome: str, time: str = "", error: str = "") -> None:
         """End the step in hand, if there is one; commands that it left may stand behind it."""
-        if self.is_open:
-            at = max(number for number, each in enumerate(self.entries) if each.step)
-            entry = self.entries[at]
+        if self.opened is not None:
+            entry = self.entries[self.opened]
             seconds = between(entry.time, time) if time else None
-            self.entries[at] = replace(entry, outcome=outcome, seconds=seconds, error=error)
-        self.is_open = False
+            self.entries[self.opened] = replace(entry, outcome=outcome, seconds=seconds, error=error)
+        self.opened = None
 
-    def _entry(self, record: Record, *, back: bool) -> Entry:
+    def _open(self, record: Record, *, back: bool) -> None:
         why = str(self.steps.get(record.step, {}).get("why", ""))
         if back and not _is_back(self.steps, record.step):
             why = "taken back"
-        return Entry(
-            time=record.time,
-            step=record.step,
-            direction="back" if back else "forward",
-            what=why.removeprefix("on the way back: "),
+        self.opened = len(self.entries)
+        self.entries.append(
+            Entry(
+                time=record.time,
+                step=record.step,
+                direction="back" if back else "forward",
+                what=why.removeprefix("on the way back: "),
+            )
         )
 
 

@@ -36,7 +36,7 @@ def browser() -> Iterator[Any]:
         yield playwright.chromium.launch(executable_path=CHROMIUM)
 
 
-@pytest.fixture(scope="module", params=[*RUNS, "a large node"])
+@pytest.fixture(scope="module", params=["finished", "taken back", "dirty", "crashed", "a large node"])
 def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "node").mkdir()

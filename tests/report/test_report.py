@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from migrator.cgroups import Driver
 from migrator.host import Host
 from migrator.journal import Run, Runs
 from migrator.records import Kind, Record
-from migrator.report import read, report
+from migrator.report import Sources, read, report
 from migrator.report.lines import WIDTH
 from migrator.report.lines import render as lines
 from migrator.report.markup import Markup, tag
@@ -36,6 +38,7 @@ from tests.hostile.base import DOCKER, EVIL, copy, planned
 from tests.report.runs import RUNS, node
 from tests.unit.test_verify import PLACE, SLICE, sound
 
+ROOT = Path(__file__).resolve().parents[2]
 MADE = "2026-11-23T12:00:00Z"
 KUBELET = {"units": ["kubelet.service"]}
 STEPS: Mapping[str, Mapping[str, Any]] = {
@@ -443,6 +446,49 @@ def test_a_log_that_takes_nothing_decides_nothing_and_is_told_as_missing(tmp_pat
     assert ["log.jsonl: Is a directory", "log.jsonl does not hold what the witnesses said"] == list(
         found.missing
     )
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=9)
+    | st.sampled_from(["apply", "revert", *STEPS]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(["verb", "step", "say", "time", "message", "verification"])
+RECORDS = st.builds(
+    Record,
+    number=st.just(1),
+    time=st.text(max_size=5) | st.sampled_from([at(1), at(9)]),
+    boot=st.sampled_from(["a", "b"]),
+    kind=st.sampled_from(Kind),
+    step=st.sampled_from(["", "unheard of", *STEPS]),
+    data=st.dictionaries(st.sampled_from(["error", "reason", "command", "undo"]), ANYTHING, max_size=2),
+)
+
+
+@settings(max_examples=30)
+@given(
+    life=st.lists(RECORDS, max_size=9),
+    log=st.lists(st.dictionaries(KEYS, ANYTHING), max_size=9),
+    damaged=st.booleans(),
+)
+def test_whatever_a_journal_and_a_log_hold_there_is_a_report_of_the_documented_form(
+    life: list[Record], log: list[dict[str, Any]], damaged: bool
+) -> None:
+    plan = json.loads((ROOT / "plans" / f"{DOCKER}.json").read_bytes())
+    sources = Sources(
+        run="x", records=life, damaged=damaged, plan=plan, facts=None, log=log, missing=(), worker=""
+    )
+
+    found = report(sources, MADE)
+
+    document = json.loads(json.dumps(found.to_json()))
+    assert [] == list(Draft202012Validator(load_schema("report-1")).iter_errors(document))
+    outline(page(found))
+    assert lines(found)
 
 
 def test_a_plan_that_is_not_the_runs_own_is_not_believed(run: Run) -> None:
