@@ -25,6 +25,7 @@ from migrator.facts.model import Facts
 from migrator.facts.store import digest as facts_digest
 from migrator.facts.store import dump as dump_facts
 from migrator.facts.store import from_json as facts_of
+from migrator.findings import Finding
 from migrator.host import Host, Reader
 from migrator.interrupt import Interrupt
 from migrator.journal import Journal, Run, Runs, boot_id, utc_now
@@ -213,6 +214,13 @@ def engine_of(
     def begun() -> Facts:
         return facts_of(run.load("facts.json"))
 
+    def verify(driver: str, pods: Sequence[Mapping[str, Any]], window: float) -> Sequence[Finding]:
+        from migrator.verify.view import to_json  # noqa: PLC0415 - late: only a real run needs it
+
+        proof = doors.verify(driver, pods, window)
+        _log(log.write, log.flush, {"time": utc_now(), "verification": _masked(to_json(proof))})
+        return proof.blockers
+
     hands = Hands(
         reader=host,
         units=units,
@@ -224,7 +232,7 @@ def engine_of(
         kube=doors.kube,
         answers=doors.answers,
         driver_in_force=doors.driver_in_force,
-        verify=doors.verify,
+        verify=verify,
         host=host,
         control=units,
         blob=run.blob,
@@ -276,6 +284,19 @@ def _log(write: Callable[[str], int], flush: Callable[[], None], entry: Mapping[
     with contextlib.suppress(OSError):
         write(json.dumps(entry, sort_keys=True) + "\n")
         flush()
+
+
+def _masked(value: object) -> object:
+    """Return JSON data with what has the shape of a credential in its texts hidden: a daemon may have said one."""
+    match value:
+        case dict():
+            return {key: _masked(inner) for key, inner in value.items()}
+        case list():
+            return [_masked(inner) for inner in value]
+        case str():
+            return mask_shapes(value)
+        case _:
+            return value
 
 
 def open_run(host: Host, name: str | None) -> Run:

@@ -153,8 +153,8 @@ def judge(
 
 def verify_pods(
     reader: Reader, driver: str, pods: Sequence[Mapping[str, str]], settle: float = SETTLE
-) -> tuple[Finding, ...]:
-    """Verify for a step of a plan; return the blockers.
+) -> Verification:
+    """Verify for a step of a plan, which has had systemd read its units again.
 
     `pods` are rows with `namespace`, `pod`, `pod_uid` and `cgroup`, the place below the mounts where each must be.
     """
@@ -169,8 +169,7 @@ def verify_pods(
         )
         for row in pods
     ]
-    found = verify(reader, Driver(driver), table, settle=settle).findings
-    return tuple(finding for finding in found if finding.severity is Severity.BLOCKER)
+    return verify(reader, Driver(driver), table, settle=settle, reload=True)
 
 
 def _facts(reader: Reader, progress: Callable[[str], None]) -> Facts:

@@ -148,6 +148,11 @@ class Verification:
     findings: tuple[Finding, ...]
 
     @property
+    def blockers(self) -> tuple[Finding, ...]:
+        """What keeps the node from being proven to be on the expected driver."""
+        return tuple(finding for finding in self.findings if finding.severity is BLOCKER)
+
+    @property
     def ok(self) -> bool:
         """Whether the node is proven to be on the expected driver."""
-        return not any(finding.severity is BLOCKER for finding in self.findings)
+        return not self.blockers
