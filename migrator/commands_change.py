@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,12 +19,14 @@ from migrator.errors import (
     UsageError,
 )
 from migrator.options import (
+    AnswersOption,
     OnFailure,
     OnFailureOption,
     RootOption,
     RunArgument,
     VerboseOption,
     YesOption,
+    answers_of,
     be_verbose,
     confirm,
     need_root,
@@ -34,12 +38,13 @@ if TYPE_CHECKING:
     from migrator.journal import Run
 
 
-def apply(
+def apply(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     plan_file: Annotated[
         Path, typer.Argument(metavar="PLAN", help="A plan of this node, made by `plan -o`.")
     ],
     yes: YesOption = False,
     on_failure: OnFailureOption = None,
+    answers: AnswersOption = None,
     root: RootOption = None,
     verbose: VerboseOption = False,
 ) -> None:
@@ -55,30 +60,29 @@ def apply(
     from migrator.interrupt import Interrupt  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
     from migrator.plan import parse_plan  # noqa: PLC0415
+    from migrator.questions import of_plan  # noqa: PLC0415
     from migrator.session import begin, engine_of  # noqa: PLC0415
 
     need_root()
     be_verbose(verbose)
+    given = answers_of(answers)
     data = _read_plan(plan_file)
     document = parse_plan(data, str(plan_file))
     host = Host(root_of(root))
-    count = len(document["steps"])
-    of_cluster = document["scope"] == "cluster"
-    stops = any(step["kind"] == "stop-unit" for step in document["steps"])
-    confirm(
-        f"Apply the {count} steps of {plan_file} to {'the cluster' if of_cluster else document['node']} now?",
-        "The ConfigMap is changed; no node is touched. `cgmigrate rollback` takes it back."
-        if of_cluster
-        else "Every pod container on the node is stopped and made anew. `cgmigrate rollback` takes it back."
-        if stops
-        else "Files are written; no pod is touched. `cgmigrate rollback` takes it back.",
-        yes or not count,
-    )
+    if on_failure is not None and given is not None:
+        given["on-failure"] = on_failure
+    settled = confirm(of_plan(document, str(plan_file)), given, yes or not document["steps"])
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run, _ = begin(host, data, str(plan_file))
         show.note(f"run {run.name}")
-        with engine_of(doors_of(host), run, show.voice(ask=not yes), interrupt) as engine:
-            _forward_and_tell(engine, run, on_failure, live=host.live, new=True)
+        with engine_of(doors_of(host), run, show.voice(settled, ask=not yes), interrupt) as engine:
+            _forward_and_tell(engine, run, _policy(on_failure, settled), live=host.live, new=True)
+
+
+def _policy(option: OnFailure | None, answers: Mapping[str, str] | None) -> OnFailure | None:
+    """Return what a failure leads to: as the option says, else as it was answered in advance."""
+    answered = (answers or {}).get("on-failure")
+    return option or (OnFailure(answered) if answered else None)
 
 
 def _read_plan(path: Path) -> bytes:
@@ -111,6 +115,7 @@ def _forward(engine: Engine, on_failure: OnFailure | None, *, new: bool) -> None
     """Take a run forward; on failure go back, stop, or ask."""
     from migrator import prompts, show  # noqa: PLC0415 - late
     from migrator.engine import fail_back  # noqa: PLC0415
+    from migrator.questions import FAILED  # noqa: PLC0415
 
     try:
         engine.forward(new=new)
@@ -125,8 +130,7 @@ def _forward(engine: Engine, on_failure: OnFailure | None, *, new: bool) -> None
         choice = on_failure or (OnFailure.ASK if terminal else OnFailure.ROLLBACK)
         if choice is OnFailure.ASK and terminal:
             show.note(f"failed: {error.message}")
-            wants = prompts.confirm("Roll back now? No leaves the run open.", default=True)
-            choice = OnFailure.ROLLBACK if wants else OnFailure.STOP
+            choice = OnFailure.ROLLBACK if prompts.ask(FAILED) == "yes" else OnFailure.STOP
         if choice is OnFailure.STOP:
             raise InterruptedRunError(
                 f"{error.message}\nThe run is open; the guard keeps its units down after a reboot",
@@ -136,7 +140,10 @@ def _forward(engine: Engine, on_failure: OnFailure | None, *, new: bool) -> None
 
 
 def resume(
-    on_failure: OnFailureOption = None, root: RootOption = None, verbose: VerboseOption = False
+    on_failure: OnFailureOption = None,
+    answers: AnswersOption = None,
+    root: RootOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Go on with the run that was interrupted, from where its journal ends.
 
@@ -152,6 +159,7 @@ def resume(
 
     need_root()
     be_verbose(verbose)
+    given = answers_of(answers)
     host = Host(root_of(root))
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run = Runs(host).unsettled()
@@ -160,20 +168,21 @@ def resume(
             return
         status = run.state().status
         show.note(f"run {run.name} ({status})")
-        with engine_of(doors_of(host), run, show.voice(), interrupt) as engine:
+        with engine_of(doors_of(host), run, show.voice(given), interrupt) as engine:
             if status in (Status.ROLLING_BACK, Status.DIRTY):
                 engine.back("resumed")
                 show.outcome(f"run {run.name} is rolled back: the node is as it was before")
                 return
-            _forward_and_tell(engine, run, on_failure, live=host.live)
+            _forward_and_tell(engine, run, _policy(on_failure, given), live=host.live)
 
 
-def rollback(
+def rollback(  # noqa: PLR0917 - the same
     run_name: RunArgument = None,
     no_drain: Annotated[
         bool, typer.Option("--no-drain", help="Do not evict pods first; they are stopped with the services.")
     ] = False,
     yes: YesOption = False,
+    answers: AnswersOption = None,
     root: RootOption = None,
     verbose: VerboseOption = False,
 ) -> None:
@@ -188,25 +197,25 @@ def rollback(
     from migrator.host import Host  # noqa: PLC0415
     from migrator.interrupt import Interrupt  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
+    from migrator.questions import ROLLBACK  # noqa: PLC0415
     from migrator.records import Status  # noqa: PLC0415
     from migrator.session import engine_of, open_run  # noqa: PLC0415
 
     need_root()
     be_verbose(verbose)
+    given = answers_of(answers)
     host = Host(root_of(root))
     run = open_run(host, run_name)
     if run.state().status is Status.ROLLED_BACK:
         show.outcome(f"run {run.name} is rolled back already: nothing to do")
         return
-    confirm(
-        f"Roll back {run.name} ({run.state().status}) now?",
-        "Every pod container on the node is stopped and made anew under the old driver.",
-        yes,
-    )
+    text = f"Roll back {run.name} ({run.state().status}) now?"
+    settled = confirm([replace(ROLLBACK, text=text)], given, yes)
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run = open_run(host, run_name)
         show.note(f"run {run.name}")
-        with engine_of(doors_of(host), run, show.voice(ask=not yes), interrupt, no_drain=no_drain) as engine:
+        voice = show.voice(settled, ask=not yes)
+        with engine_of(doors_of(host), run, voice, interrupt, no_drain=no_drain) as engine:
             engine.back("asked by the operator")
     show.outcome(f"run {run.name} is rolled back: the node is as it was before")
 
@@ -214,6 +223,7 @@ def rollback(
 def forget(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or its beginning.")],
     yes: YesOption = False,
+    answers: AnswersOption = None,
     root: RootOption = None,
 ) -> None:
     """Delete a settled run and its saved files; afterwards it cannot be rolled back.
@@ -223,12 +233,14 @@ def forget(
     from migrator import show  # noqa: PLC0415 - late
     from migrator.host import Host  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
+    from migrator.questions import FORGET  # noqa: PLC0415
 
     need_root()
+    given = answers_of(answers)
     host = Host(root_of(root))
     runs = Runs(host)
     with runs.lock():
         run = runs.get(run_name)
-        confirm(f"Delete {run.name} and its saved files?", "It cannot be rolled back afterwards.", yes)
+        confirm([replace(FORGET, text=f"Delete {run.name} and its saved files?")], given, yes)
         runs.forget(run)
     show.outcome(f"forgotten: {run.name}")

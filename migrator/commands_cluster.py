@@ -12,6 +12,7 @@ from migrator.commands_change import apply as apply_plan
 from migrator.commands_look import give
 from migrator.errors import BlockedError
 from migrator.options import (
+    AnswersOption,
     FormatOption,
     KubeconfigOption,
     OnFailureOption,
@@ -76,6 +77,7 @@ def apply(
     plan_file: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan made by `cluster plan -o`.")],
     yes: YesOption = False,
     on_failure: OnFailureOption = None,
+    answers: AnswersOption = None,
     verbose: VerboseOption = False,
 ) -> None:
     """Carry out a reviewed change of the ConfigMap; refuses (exit 4) unless it still is what the cluster needs.
@@ -84,4 +86,4 @@ def apply(
 
     Example: cgmigrate cluster apply cluster.json --yes
     """
-    apply_plan(plan_file, yes=yes, on_failure=on_failure, root=None, verbose=verbose)
+    apply_plan(plan_file, yes=yes, on_failure=on_failure, answers=answers, root=None, verbose=verbose)

@@ -15,12 +15,14 @@ from migrator.cgroups import Driver, Runtime
 from migrator.errors import ConflictError, ExitCode, HostError, UsageError
 from migrator.journal import Run
 from migrator.options import (
+    AnswersOption,
     Format,
     FormatOption,
     KubeconfigOption,
     NodeOption,
     RootOption,
     VerboseOption,
+    answers_of,
     be_verbose,
     is_json,
     kubeconfig_of,
@@ -36,9 +38,17 @@ if TYPE_CHECKING:
     from migrator.plan import Plan
 
 
-def audit(
+def audit(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     kubeconfig: KubeconfigOption = None,
     node: NodeOption = "",
+    write_answers: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-answers",
+            metavar="FILE",
+            help="Write the questions that matter on this node here, each with its safe answer, for --answers.",
+        ),
+    ] = None,
     root: RootOption = None,
     output: FormatOption = None,
     verbose: VerboseOption = False,
@@ -61,12 +71,18 @@ def audit(
     reader = Reader(root_of(root))
     _tell_open_run(reader)
     found = look(reader, progress, options)
+    if write_answers is not None:
+        from migrator import answers  # noqa: PLC0415
+
+        _write_file(write_answers, answers.write_answers(found).encode("utf-8", "backslashreplace"))
     if is_json(output):
         write_json(judged.to_json(found))
     else:
         from migrator import show  # noqa: PLC0415
 
         show.audit_view(found)
+        if write_answers is not None:
+            show.note(f"written: {write_answers}")
     raise typer.Exit(found.exit_code)
 
 
@@ -87,17 +103,20 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
         bool, typer.Option("--delete-emptydir-data", help="Evict pods that lose what is in their emptyDir.")
     ] = False,
     drain_timeout: Annotated[
-        int, typer.Option("--drain-timeout", metavar="SECONDS", help="Deadline of the drain.", min=1)
-    ] = 300,
+        int | None,
+        typer.Option(
+            "--drain-timeout", metavar="SECONDS", help="Deadline of the drain. Default: 300.", min=1
+        ),
+    ] = None,
     api_timeout: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--api-timeout",
             metavar="SECONDS",
-            help="How long to wait after the switch for an API server that is away.",
+            help="How long to wait after the switch for an API server that is away. Default: 120.",
             min=1,
         ),
-    ] = 120,
+    ] = None,
     cluster_config: Annotated[
         bool, typer.Option("--cluster-config", help="Change kubeadm's ConfigMap of the kubelets too.")
     ] = False,
@@ -107,6 +126,7 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
             "--references", help="Rewrite cron jobs, units and agents' files that name old cgroups."
         ),
     ] = False,
+    answers: AnswersOption = None,
     root: RootOption = None,
     output: FormatOption = None,
     verbose: VerboseOption = False,
@@ -119,23 +139,35 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     """
     from migrator.host import Reader  # noqa: PLC0415 - late
     from migrator.plan_options import PlanOptions  # noqa: PLC0415
+    from migrator.questions import PLANNING  # noqa: PLC0415
     from migrator.session import look, plan_node  # noqa: PLC0415
 
     be_verbose(verbose)
-    options = PlanOptions(
-        kubeconfig=kubeconfig_of(kubeconfig),
-        node_name=node_name_of(node),
-        already_drained=already_drained,
-        force=force,
-        delete_emptydir_data=delete_emptydir_data,
-        drain_timeout_seconds=drain_timeout,
-        api_timeout_seconds=api_timeout,
-        cluster_config=cluster_config,
-        references=references,
-    )
+    given = answers_of(answers)
+    said = {
+        "already-drained": "yes" if already_drained else "",
+        "force": "yes" if force else "",
+        "delete-emptydir-data": "yes" if delete_emptydir_data else "",
+        "drain-timeout": str(drain_timeout or ""),
+        "api-timeout": str(api_timeout or ""),
+        "cluster-config": "yes" if cluster_config else "",
+        "references": "yes" if references else "",
+    }
+    chosen = {**(given or {}), **{key: answer for key, answer in said.items() if answer}}
+    name, config = node_name_of(node), kubeconfig_of(kubeconfig)
     reader = Reader(root_of(root))
     _tell_open_run(reader)
-    made = plan_node(reader, look(reader, progress, options), options)
+    found = look(reader, progress, PlanOptions(kubeconfig=config, node_name=name))
+    if given is not None:
+        from migrator import prompts  # noqa: PLC0415
+
+        chosen |= prompts.settle(
+            [question for question in PLANNING if question.concerns(found)],
+            chosen,
+            "answer in the file, or by the option of that name",
+        )
+    options = PlanOptions.answered(chosen, kubeconfig=config, node_name=name)
+    made = plan_node(reader, found, options)
     give(made, target, output, "cgmigrate apply")
 
 
@@ -299,7 +331,8 @@ def translate(
 
 def schema(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="audit-1, facts-1, plan-1, report-1 or verify-1.")
+        str,
+        typer.Argument(metavar="NAME", help="answers-1, audit-1, facts-1, plan-1, report-1 or verify-1."),
     ],
 ) -> None:
     """Print the JSON Schema of a format.

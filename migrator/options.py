@@ -8,12 +8,17 @@ import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from migrator.errors import UsageError
+from migrator.errors import HostError, UsageError
 from migrator.terminal import ascii_json, note
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from migrator.questions import Question
 
 app = typer.Typer(
     name="cgmigrate",
@@ -70,6 +75,14 @@ KubeconfigOption = Annotated[
         help="How to reach the API server. Default: the admin's or the kubelet's own file on this node.",
     ),
 ]
+AnswersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--answers",
+        metavar="FILE",
+        help="Answers to what would be asked, as `audit --write-answers` writes them.",
+    ),
+]
 NodeOption = Annotated[
     str,
     typer.Option(
@@ -88,14 +101,16 @@ class Shared:
     format: Format | None = None
     verbose: bool = False
     kubeconfig: Path | None = None
+    answers: Path | None = None
 
 
 @app.callback()
-def common(
+def common(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     root: RootOption = None,
     output: FormatOption = None,
     verbose: VerboseOption = False,
     kubeconfig: KubeconfigOption = None,
+    answers: AnswersOption = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """Take the options that stand before the command."""
@@ -104,7 +119,8 @@ def common(
 
         typer.echo(f"cgmigrate {__version__}")
         raise typer.Exit
-    Shared.root, Shared.format, Shared.verbose, Shared.kubeconfig = root, output, verbose, kubeconfig
+    Shared.root, Shared.format, Shared.verbose = root, output, verbose
+    Shared.kubeconfig, Shared.answers = kubeconfig, answers
 
 
 def root_of(root: Path | None) -> str:
@@ -177,18 +193,48 @@ def need_root() -> None:
         raise UsageError("changing a node needs root", hint="sudo cgmigrate …")
 
 
-def confirm(question: str, consequence: str, yes: bool) -> None:
-    """Ask once, safe by default; without a terminal the answer must have been given.
+def answers_of(path: Path | None) -> dict[str, str] | None:
+    """Return the answers of the file that was chosen, before or after the command; None for none.
 
     Raises:
-        UsageError: no terminal and no --yes, or the answer was no.
+        UsageError: it cannot be read, or is no file of answers.
+    """
+    chosen = path or Shared.answers
+    if chosen is None:
+        return None
+    from migrator.answers import MAX_SIZE, read_answers  # noqa: PLC0415 - late
+    from migrator.host import Reader  # noqa: PLC0415
+
+    try:
+        return read_answers(Reader().read(str(chosen.absolute()), MAX_SIZE), str(chosen))
+    except FileNotFoundError as error:
+        raise UsageError(f"cannot read the answers {chosen}: there is no such file") from error
+    except HostError as error:
+        raise UsageError(f"cannot read the answers {chosen}: {error.message}") from error
+
+
+def confirm(questions: Sequence[Question], given: Mapping[str, str] | None, yes: bool) -> Mapping[str, str]:
+    """Settle the questions, the first of which lets the change begin, and return the answers; --yes agrees, and asks nothing.
+
+    With a file of answers (`given`) all must have one there, or are asked for; without it only the first is.
+
+    Raises:
+        UsageError: an answer is missing and there is no terminal, or the answer is not to begin.
     """
     if yes:
-        return
+        return given or {}
     from migrator import prompts  # noqa: PLC0415 - late
 
-    if not prompts.terminal():
-        raise UsageError(f"missing answer: {question}", hint="there is no terminal to ask on; say --yes")
-    note(consequence)
-    if not prompts.confirm(question, default=False):
-        raise UsageError("not confirmed; nothing was changed")
+    first = questions[0]
+    answers = dict(given or {}) | prompts.settle(
+        questions if given is not None else [first],
+        given or {},
+        "say --yes, or answer in a file: --answers FILE (`cgmigrate audit --write-answers FILE` makes one)",
+    )
+    if not first.agreed(answers[first.key]):
+        agreed = next(iter(first.choices))
+        raise UsageError(
+            "not confirmed; nothing was changed",
+            hint="" if agreed == "yes" else f"the answer that agrees is the name of the node: {agreed}",
+        )
+    return answers

@@ -29,6 +29,27 @@ class PlanOptions:
     references: bool = False
     """Rewrite host files that name the old tree."""
 
+    @classmethod
+    def answered(
+        cls, answers: Mapping[str, str], *, kubeconfig: str = "", node_name: str = ""
+    ) -> PlanOptions:
+        """Return the options that answers to `questions.PLANNING` make; what is not answered is as by default."""
+
+        def yes(key: str) -> bool:
+            return answers.get(key) == "yes"
+
+        return cls(
+            kubeconfig=kubeconfig,
+            node_name=node_name,
+            already_drained=yes("already-drained"),
+            force=yes("force"),
+            delete_emptydir_data=yes("delete-emptydir-data"),
+            drain_timeout_seconds=int(answers.get("drain-timeout", cls().drain_timeout_seconds)),
+            api_timeout_seconds=int(answers.get("api-timeout", cls().api_timeout_seconds)),
+            cluster_config=yes("cluster-config"),
+            references=yes("references"),
+        )
+
     @property
     def drain(self) -> DrainOptions:
         """What the drain is told."""

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions that a command may ask, on the terminal and only there; the answer on Enter is the safe one, and said."""
+"""Asks the questions of `migrator.questions` on the terminal and only there; what Enter does is said, and is safe."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import termios
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from migrator.terminal import plain
+from migrator.answers import describe
+from migrator.errors import UsageError
+from migrator.questions import Question
+from migrator.terminal import note, plain
+
+if TYPE_CHECKING:
+    from questionary import Question as Asked
 
 _NO_ANSWER = (KeyboardInterrupt, EOFError, OSError, termios.error)
 """Ctrl-C, Ctrl-D, a signal, and a terminal that is gone."""
@@ -21,47 +28,71 @@ def terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def choose(question: str, answers: Mapping[str, str], default: str) -> str:
-    """Ask for one of `answers` (key → what it does) on stderr; Enter gives `default`, Ctrl-C the last one.
+def settle(questions: Sequence[Question], given: Mapping[str, str], hint: str) -> dict[str, str]:
+    """Return an answer to every question: as given, else as it is answered on the terminal.
 
-    The caller has made sure that there is a terminal.
+    Raises:
+        UsageError: there is no terminal; the message has every question without an answer, with its choices.
     """
+    missing = [question for question in questions if question.key not in given]
+    if missing and not terminal():
+        lines = [
+            f"no answer to {', '.join(question.key for question in missing)}, and no terminal to ask on:"
+        ]
+        for question in missing:
+            lines += [f"{question.key}: {question.text}", *(f"  {line}" for line in describe(question))]
+        raise UsageError("\n".join(lines), hint=hint)
+    return {question.key: given.get(question.key) or ask(question) for question in questions}
+
+
+def ask(question: Question) -> str:
+    """Ask on stderr; Enter gives the default. The caller has made sure that there is a terminal.
+
+    Raises:
+        KeyboardInterrupt: nobody answers, and the question has no answer for that.
+    """
+    try:
+        with _heard():
+            answer = _asked(question).unsafe_ask()
+    except _NO_ANSWER:
+        if not question.gone:
+            raise KeyboardInterrupt from None
+        return question.gone
+    if isinstance(answer, bool):
+        return "yes" if answer else "no"
+    return str(answer).strip() or question.default
+
+
+def _asked(question: Question) -> Asked:
     import questionary  # noqa: PLC0415 - late: 80 ms, and most runs ask nothing
     from prompt_toolkit.output import create_output  # noqa: PLC0415
 
-    choices = [questionary.Choice(plain(f"{key}: {what}"), value=key) for key, what in answers.items()]
+    output = create_output(stdout=sys.stderr)
+    text, default, answers = plain(question.text), question.default, list(question.choices)
+    if set(answers) == {"yes", "no"}:
+        note(question.choices["yes"])
+        hint = "(Y/n, Enter: yes)" if default == "yes" else "(y/N, Enter: no)"
+        return questionary.confirm(text, default=default == "yes", instruction=hint, output=output)
+    if len(answers) == 1:
+        note(question.choices[answers[0]])
+        hint = f"(type {plain(answers[0])} to agree, Enter: no)"
+        return questionary.text(text, instruction=hint, output=output)
+    if not answers:
+        note(f"{question.means}")
+        return questionary.text(
+            text,
+            instruction=f"(Enter: {default})",
+            validate=lambda typed: not typed or question.accepts(typed.strip()) or "a number of seconds",
+            output=output,
+        )
+    choices = [
+        questionary.Choice(plain(f"{answer}: {follows}"), value=answer)
+        for answer, follows in question.choices.items()
+    ]
     chosen = next(choice for choice in choices if choice.value == default)
-    asked = questionary.select(
-        plain(question),
-        choices=choices,
-        default=chosen,
-        instruction=f"(Enter: {default})",
-        output=create_output(stdout=sys.stderr),
+    return questionary.select(
+        text, choices=choices, default=chosen, instruction=f"(Enter: {default})", output=output
     )
-    try:
-        with _heard():
-            return str(asked.unsafe_ask())
-    except _NO_ANSWER:
-        return list(answers)[-1]
-
-
-def confirm(question: str, *, default: bool) -> bool:
-    """Ask a yes-or-no question on stderr; Enter gives `default`, Ctrl-C is no.
-
-    The caller has made sure that there is a terminal.
-    """
-    import questionary  # noqa: PLC0415 - late: 80 ms, and most runs ask nothing
-    from prompt_toolkit.output import create_output  # noqa: PLC0415
-
-    hint = "(Y/n, Enter: yes)" if default else "(y/N, Enter: no)"
-    asked = questionary.confirm(
-        plain(question), default=default, instruction=hint, output=create_output(stdout=sys.stderr)
-    )
-    try:
-        with _heard():
-            return bool(asked.unsafe_ask())
-    except _NO_ANSWER:
-        return False
 
 
 @contextmanager

@@ -42,6 +42,7 @@ from migrator.plan import (
 )
 from migrator.plan_options import PlanOptions
 from migrator.plan_steps import PlannedStep
+from migrator.questions import Question
 from migrator.records import Kind, Status
 from migrator.steps import Hands
 from migrator.steps.registry import KINDS
@@ -53,7 +54,7 @@ class Voice:
 
     say: Callable[[str], None]
     tell: Callable[[Progress], None]
-    ask: Callable[[str, Mapping[str, str], str], str] = lambda _question, _answers, default: default
+    ask: Callable[[Question], str] = lambda question: question.default
 
 
 def look(

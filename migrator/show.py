@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from migrator.engine import Progress
     from migrator.facts.kubelets import NodeDriver
     from migrator.facts.model import KubeletConfigMap
+    from migrator.questions import Question
     from migrator.session import Voice
     from migrator.verify import Verification
 
@@ -132,8 +133,11 @@ def cluster_view(
     _out()
 
 
-def voice(*, ask: bool = False) -> Voice:
-    """Return the teller of a run: one line a step, its progress indented, on stderr; `ask`: and it may ask on a terminal."""
+def voice(given: Mapping[str, str] | None = None, *, ask: bool = False) -> Voice:
+    """Return the teller of a run: one line a step, its progress indented, on stderr.
+
+    What is not answered in advance it may `ask` on a terminal.
+    """
     from migrator import prompts  # noqa: PLC0415 - late
     from migrator.session import Voice  # noqa: PLC0415 - late: a view needs no engine
 
@@ -161,8 +165,10 @@ def voice(*, ask: bool = False) -> Voice:
             case _:
                 note(f"{at}{place} {progress.step.id}: FAILED: {progress.message}")
 
-    def choose(question: str, answers: Mapping[str, str], default: str) -> str:
-        return prompts.choose(question, answers, default) if ask and prompts.terminal() else default
+    def choose(question: Question) -> str:
+        if answer := (given or {}).get(question.key):
+            return answer
+        return prompts.ask(question) if ask and prompts.terminal() else question.default
 
     return Voice(say=say, tell=tell, ask=choose)
 

@@ -91,7 +91,7 @@ def commands() -> Iterator[str]:
     yield ""
     yield "Results go to stdout, everything else to stderr. What the exit codes mean: [exit codes](exit-codes.md)."
     yield ""
-    yield "Options that may stand before any command; `--root`, `--format` and `--kubeconfig` may stand after it too:"
+    yield "Options that may stand before any command; `--root`, `--format`, `--kubeconfig` and `--answers` may stand after it too:"
     yield ""
     yield from _parameters(group)
     for name, command in leaves(group):

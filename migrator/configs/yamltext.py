@@ -190,9 +190,7 @@ def _one_document(text: str) -> tuple[Event, ...]:
     events = tuple(_events(text))
     documents = [event for event in events if isinstance(event, DocumentStartEvent)]
     if len(documents) > 1:
-        raise unsupported(
-            text, start_of(documents[1]), "a second YAML document starts here; the kubelet reads one"
-        )
+        raise unsupported(text, start_of(documents[1]), "a second YAML document starts here; one is read")
     return events
 
 

@@ -17,6 +17,7 @@ from migrator.facts.model import Facts
 from migrator.findings import Finding
 from migrator.host import Host, Reader
 from migrator.kube import Kube, KubeControl
+from migrator.questions import Question
 from migrator.systemd import UnitControl, Units
 
 Undo: TypeAlias = Mapping[str, Any]
@@ -84,8 +85,8 @@ class Hands(Sight):
     """sha256 → the bytes kept with the run."""
     runtime_control: Callable[[str, str], RuntimeControl]
     kube_control: Callable[[str], KubeControl]
-    ask: Callable[[str, Mapping[str, str], str], str]
-    """(question, answer → what it does, the one without a terminal) → answer."""
+    ask: Callable[[Question], str]
+    """Question → answer: as given in advance, else asked on a terminal, else the default."""
     left: Callable[[str], None]
     """Leave a command to the operator, because nobody else can do it now; the run goes on and is settled."""
     leftovers: Callable[[], Sequence[str]]

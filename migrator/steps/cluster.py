@@ -10,12 +10,14 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from migrator.drain import DrainEvent, DrainOptions, Move, preview
 from migrator.errors import SkipNodeError, StepError
 from migrator.facts.api import CONTROL_PLANE
 from migrator.kube import ANNOTATION, KubeError
+from migrator.questions import BUDGET
 from migrator.steps import Hands, Params, Sight, Undo, Where, on_the_way_back
 from migrator.steps.guard import ensure_active
 
@@ -281,15 +283,8 @@ class Drain(OnNode):
 
         def decide(event: DrainEvent) -> str:
             nonlocal answer
-            answer = hands.ask(
-                f"{event.namespace}/{event.name} is kept by a budget: what now?",
-                {
-                    "wait": f"go on trying, {self.options.timeout_seconds} s in all",
-                    "skip": "leave this node as it is: take the run back",
-                    "abort": "stop here; `resume` or `rollback` later",
-                },
-                "wait",
-            )
+            text = f"{event.namespace}/{event.name} is kept by a budget: what now?"
+            answer = hands.ask(replace(BUDGET, text=text))
             return answer
 
         hands.say(f"evicting {len(going)} pods, at most {self.options.timeout_seconds} s")

@@ -8,6 +8,7 @@ import pty
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,12 @@ from migrator.cli import run
 NODE = Path(__file__).parent.parent / "nodes/docker-20.10-kubelet-1.20/root"
 
 
-def on_a_terminal(arguments: list[str], keys: bytes) -> tuple[int, str]:
-    """Run the command with a terminal as all three streams; type `keys` when it asks."""
+def typed(command: list[str], answers: Sequence[tuple[bytes, bytes]]) -> tuple[int, str]:
+    """Run a command with a terminal as all three streams; type each answer once its question has been said."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "migrator", *arguments])  # noqa: S606
-    said = b""
-    asked = False
+        os.execv(command[0], command)  # noqa: S606
+    said, waiting, seen = b"", list(answers), 0
     while True:
         try:
             piece = os.read(terminal, 4096)
@@ -34,12 +34,17 @@ def on_a_terminal(arguments: list[str], keys: bytes) -> tuple[int, str]:
         said += piece
         if b"\x1b[6n" in piece:  # prompt_toolkit asks where the cursor is, and a real terminal answers
             os.write(terminal, b"\x1b[1;1R")
-        if not asked and b"Enter:" in said:
-            asked = True
-            os.write(terminal, keys)
+        if waiting and waiting[0][0] in said[seen:]:
+            seen = len(said)
+            os.write(terminal, waiting.pop(0)[1])
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
     return os.waitstatus_to_exitcode(status), said.decode()
+
+
+def on_a_terminal(arguments: list[str], keys: bytes) -> tuple[int, str]:
+    """Run cgmigrate on a terminal; type `keys` when it asks."""
+    return typed([sys.executable, "-m", "migrator", *arguments], [(b"Enter:", keys)])
 
 
 @pytest.mark.parametrize(

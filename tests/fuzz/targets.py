@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
-from migrator import audit, cgroups, cri, drain, kube, limits, references, translate
+from migrator import answers, audit, cgroups, cri, drain, kube, limits, references, translate
 from migrator.cgroups import CgroupNameError, Driver, QoS, Runtime, RuntimeUnknownError
 from migrator.configs import containerd, crio, docker, flags, gvisor, kubelet, units
 from migrator.configs.diff import unified_diff
@@ -39,6 +39,7 @@ from migrator.host import Host, Output, Reader
 from migrator.kubectl import KubeError, _check_content
 from migrator.plan import drift, parse_plan, plan_digest, planned_steps, render
 from migrator.plan_options import PlanOptions
+from migrator.questions import NODE_NAME, QUESTIONS
 from migrator.records import Kind, Record, _checksum, decode, encode, fold
 from migrator.session import look, plan_node
 from migrator.systemd import parse_show
@@ -298,6 +299,15 @@ def _plan(data: bytes) -> None:
     PlanOptions.from_json(document["options"])
     plan_digest(document)
     drift(document, _GOLDEN_PLAN)
+
+
+def _answers(data: bytes) -> None:
+    given = answers.read_answers(data, "answers.yaml")
+    known = {question.key: question for question in QUESTIONS}
+    for key, answer in given.items():
+        named = known[key].confirms and NODE_NAME.fullmatch(answer)
+        _hold("what is read is an answer to its question", known[key].accepts(answer) or named)
+    PlanOptions.answered(given)
 
 
 def _facts(data: bytes) -> None:
@@ -563,6 +573,8 @@ def _node_seeds() -> tuple[bytes, ...]:
 
 
 _GOLDEN_PLAN = json.loads((ROOT / "plans" / "docker-20.10-kubelet-1.20.json").read_bytes())
+_ANSWERS = b"format: cgmigrate-answers\nversion: 1\n\n# Evict?\nforce: no\ndrain-timeout: 60\napply: cp-1\n"
+
 _SMALL_PLAN = json.dumps(
     {**_GOLDEN_PLAN, "findings": [], "translations": [], "steps": _GOLDEN_PLAN["steps"][:3]}
 ).encode()
@@ -1005,6 +1017,13 @@ TARGETS: dict[str, Target] = {
             (b"us", b"ms", b"min", b"month", b"max", b"infinity"),
         ),
         Target("plan", _plan, (UsageError, ConflictError), (_SMALL_PLAN,), _JSON_WORDS, json_like=True),
+        Target(
+            "answers",
+            _answers,
+            (UsageError,),
+            (_ANSWERS, json.dumps({"format": answers.FORMAT, "version": 1, "force": True}).encode()),
+            (*_YAML_WORDS, *(f"\n{question.key}: {question.default}".encode() for question in QUESTIONS)),
+        ),
         Target(
             "facts",
             _facts,

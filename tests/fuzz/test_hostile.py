@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from migrator.answers import MAX_SIZE
 from migrator.errors import CgmigrateError
 from tests.fuzz.judge import judge, limits
 from tests.fuzz.targets import ID, TARGETS, UID
@@ -224,6 +225,10 @@ def _rows() -> list[tuple[str, str, bytes, str]]:
             **YAML,
             **{name: (b"clusters: [{}]\n" + data, ANSWERED) for name, data in YAML_TAKEN.items()},
             "nothing": (b"", "no `clusters`"),
+        },
+        "answers": {
+            name: (data, "answers.yaml:" if len(data) < MAX_SIZE else "larger than 65536 bytes")
+            for name, data in {**{name: row[0] for name, row in YAML.items()}, **YAML_TAKEN}.items()
         },
     }
     return [

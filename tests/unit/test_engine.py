@@ -117,7 +117,7 @@ def engine(run: Run, tmp_path: Path, *steps: Line, boot: str = "boot-1") -> Engi
         blob=run.blob,
         runtime_control=no_runtime,
         kube_control=lambda kubeconfig: KubeControl(host, kubeconfig),
-        ask=lambda _question, _answers, default: default,
+        ask=lambda question: question.default,
         left=lambda command: journal.write(Kind.LEFT, command=command),
         leftovers=lambda: journal.state.left,
     )
