@@ -3,7 +3,7 @@
 
 Documents of each format, dressed in every way that a text can be: CRLF, a byte order mark, tabs for indentation, no end of the
 last line, comments between the keys; and the shapes that a format has of its own (flow mappings, dotted keys, inline tables,
-lists over several lines). `WORDS` says of each format which of these it is played with, and a test that they all really are.
+lists over several lines). The last two tests hold that all of these are really played.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from migrator.cgroups import Driver
@@ -88,14 +88,15 @@ FORMATS = {
     "kubelet YAML": Format(
         kubelet.set_driver,
         (
-            "kind: KubeletConfiguration\n#\ncgroupDriver: cgroupfs # why\nclusterDNS:\n#\n  - 10.96.0.10\nevictionHard: {a: b, c: [d, e]}\n",
+            "kind: KubeletConfiguration\n#\ncgroupDriver: cgroupfs\t# why\nclusterDNS:\n#\n  - 10.96.0.10\nevictionHard: {a: b, c: [d, e]}\n",
             "kind: KubeletConfiguration\nauthentication:\n  x509:\n    clientCAFile: /ca\n#\nlist: [\n  a, # one\n  b,\n]\ncgroupDriver: 'systemd'",
             "---\nkind: KubeletConfiguration\n#\nevictionHard: {a: b}\n",
             "{kind: KubeletConfiguration, cgroupDriver: cgroupfs, evictionHard: {a: b}}\n#\n",
             '{\n  kind: KubeletConfiguration,\n  x: [a,\n    b], # c\n  "y": 1\n}',
         ),
         comment="#",
-        tabs=False,  # YAML has none
+        # YAML has none for indentation.
+        tabs=False,
     ),
     "kubelet JSON": Format(
         kubelet.set_driver,
@@ -250,6 +251,25 @@ def test_undo_of_the_file_gives_back_the_bytes(name: str, data: st.DataObject) -
         assert new == host.read("/f")
         host.write("/f", old, like=before)
         assert (old, before) == (host.read("/f"), host.state("/f"))
+
+
+DRESSES: dict[str, Callable[[bytes], bool]] = {
+    "CRLF": lambda text: b"\r\n" in text,
+    "LF": lambda text: b"\n" in text and b"\r" not in text,
+    "byte order mark": lambda text: text.startswith(b"\xef\xbb\xbf"),
+    "tabs": lambda text: b"\t" in text,
+    "no final newline": lambda text: not text.endswith(b"\n"),
+    "all at once": lambda text: all(
+        DRESSES[dress](text) for dress in ("CRLF", "byte order mark", "tabs", "no final newline")
+    ),
+}
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_dress_is_played_for_each_format(name: str, dress: str) -> None:
+    """Hypothesis raises where it draws none."""
+    assert DRESSES[dress](find(dressed(name), DRESSES[dress]))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
