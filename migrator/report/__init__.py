@@ -8,13 +8,14 @@ has a report too: it says what is missing. Nothing of a saved file is read: plan
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from migrator import __version__
-from migrator.cgroups import parse
+from migrator.cgroups import Kind, parse
 from migrator.errors import CgmigrateError, HostError
 from migrator.facts.model import Facts
 from migrator.facts.store import load
@@ -301,12 +302,19 @@ def _label(row: Json) -> str:
 
 
 def _seen(verification: Json | None, root: str) -> dict[str, str]:
-    """Return the cgroups that verification found where they should be, and what it calls them."""
+    """Return the cgroups that verification found where they should be, and what it calls them.
+
+    A row is named `namespace/pod`, `pod namespace/pod` or `pod uid`, then the container, then what is compared.
+    """
     places: dict[str, str] = {}
     for row in verification["checks"] if verification else ():
-        if row["ok"] and row["place"].startswith("/") and parse(row["place"], root):
-            is_level = row["name"] == f"{row['place'].rpartition('/')[2]} unit"
-            places.setdefault(row["place"], "" if is_level else row["name"].rpartition(" ")[2])
+        place = parse(row["place"], root) if row["ok"] and row["place"].startswith("/") else None
+        if place is None:
+            continue
+        words = re.sub(r"^pod (?=[^ ]*/)", "", row["name"]).split(" ")
+        pod = 1 if "/" in words[0] else 2
+        what = {Kind.POD: words[:pod], Kind.CONTAINER: words[pod : pod + 1]}.get(place.kind, [])
+        places.setdefault(row["place"], " ".join(what))
     return places
 
 

@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator
 from migrator.cgroups import Driver
 from migrator.host import Host
 from migrator.journal import Run, Runs
+from migrator.plan_table import Translation
 from migrator.records import Kind, Record
 from migrator.report import Sources, read, report
 from migrator.report.lines import WIDTH
@@ -36,7 +37,7 @@ from tests.cli.test_offline import cgmigrate
 from tests.crash.cases import forward
 from tests.hostile.base import DOCKER, EVIL, copy, planned
 from tests.report.runs import RUNS, node
-from tests.unit.test_verify import PLACE, SLICE, sound
+from tests.unit.test_verify import PLACE, SLICE, UID, sound
 
 ROOT = Path(__file__).resolve().parents[2]
 MADE = "2026-11-23T12:00:00Z"
@@ -421,7 +422,10 @@ def test_without_a_plan_nobody_says_that_the_kubelet_was_not_stopped(run: Run) -
 
 def test_the_tree_after_is_what_a_verification_found_where_it_should_be(run: Run) -> None:
     """The real one, with its rows of units, limits and populations; the simulated node has a simpler one."""
-    proof = to_json(judge(sound(), Driver.SYSTEMD))
+    row = Translation(
+        kind="pod", namespace="default", pod="web-node1", pod_uid=UID, from_path="/x", to_path=SLICE
+    )
+    proof = to_json(judge(sound(), Driver.SYSTEMD, [row]))
     with run.append("log.jsonl") as log:
         log.write(json.dumps({"time": MADE, "verification": proof}) + "\n")
 
