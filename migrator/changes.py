@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from migrator import reserved
 from migrator.cgroups import Driver
 from migrator.configs import (
     Edit,
@@ -22,6 +23,7 @@ from migrator.configs import (
     crio,
     docker,
     flags,
+    gvisor,
     kubelet,
     unified_diff,
     units,
@@ -30,7 +32,7 @@ from migrator.configs.text import ConfigSyntaxError
 from migrator.configs.words import Flag
 from migrator.errors import BlockedError, ConflictError
 from migrator.facts.model import Driver as EffectiveDriver
-from migrator.facts.model import Facts, File, Runtime, Source
+from migrator.facts.model import Facts, File, Handler, Runtime, Source
 
 FILE_KINDS = ("config-file", "config-drop-in", "env-file", "unit", "unit-drop-in")
 
@@ -49,6 +51,8 @@ class Change:
     file: File | None = None
     restart: tuple[str, ...] = ()
     """Units that read it when they start, and that no step restarts."""
+    context: int = 3
+    """Unchanged lines that the diff shows; none of a file whose secrets have names that nobody knows here."""
 
     def params(self) -> dict[str, Any]:
         """Return the parameters of its `write-file` step: digests, masked diff and edits, never the bytes."""
@@ -64,7 +68,7 @@ class Change:
                 "gid": self.file.gid if self.file else 0,
             },
             "after": {"sha256": digest(self.after)},
-            "diff": unified_diff(self.path, self.before, self.after),
+            "diff": unified_diff(self.path, self.before, self.after, self.context),
             "edits": [dataclasses.asdict(edit) for edit in self.edits],
             **({"restart": list(self.restart)} if self.restart else {}),
         }
@@ -84,7 +88,11 @@ def file_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tuple[Cha
     """
     known = {file.path: file for file in facts.files}
     editors: dict[str, list[tuple[Callable[[bytes | None], Edited], str, bool]]] = {}
-    for path, editor, why, unit_file in (*_kubelet(facts), *_runtime(facts, read)):
+    for path, editor, why, unit_file in (
+        *_kubelet(facts),
+        *reserved.edits(facts, read),
+        *_runtime(facts, read),
+    ):
         editors.setdefault(path, []).append((editor, why, unit_file))
     changes = []
     for path, todo in editors.items():
@@ -101,7 +109,7 @@ def file_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tuple[Cha
                 edited = editor(after)
             except ConfigSyntaxError as error:
                 raise BlockedError(
-                    f"{path}:{error.line}: {error}", hint=f"edit {path} by hand, then plan again"
+                    f"{path}:{error.line}: {error.message}", hint=f"edit {path} by hand, then plan again"
                 ) from error
             after = edited.text
             edits.extend(edited.edits)
@@ -180,6 +188,14 @@ def _runtime(facts: Facts, read: Callable[[str], bytes | None]) -> Iterator[_Edi
         case "containerd":
             for path, editor in containerd_editors(runtime, read):
                 yield path, editor, "SystemdCgroup of every handler of runc type", False
+            for each in gvisor_handlers(facts):
+                if why_left(facts, each) is None:
+                    yield (
+                        each.config_path,
+                        lambda text: gvisor.set_driver(text, TO),
+                        "systemd-cgroup of gVisor",
+                        False,
+                    )
         case "crio":
             yield from _side(
                 runtime.driver,
@@ -190,6 +206,24 @@ def _runtime(facts: Facts, read: Callable[[str], bytes | None]) -> Iterator[_Edi
             )
         case other:
             raise BlockedError(f"runtime {other}: not one of docker, containerd, crio")
+
+
+def gvisor_handlers(facts: Facts) -> list[Handler]:
+    """Return containerd's handlers of gVisor's type."""
+    if facts.runtime.kind != "containerd":
+        return []
+    return [each for each in facts.runtime.handlers if each.runtime_type == gvisor.RUNTIME_TYPE]
+
+
+def why_left(facts: Facts, handler: Handler) -> str | None:
+    """Say why an edit of its file would not give a handler of gVisor the systemd driver; None when it would."""
+    return gvisor.unsettable(
+        handler.config_path,
+        is_read=handler.path == handler.config_path,
+        version=handler.version,
+        cgroup_mode=facts.node.cgroup_mode,
+        systemd=facts.node.systemd_version,
+    )
 
 
 def containerd_editors(

@@ -9,11 +9,12 @@ from functools import partial
 from migrator.commands_change import apply, forget, resume, rollback
 from migrator.commands_cluster import cluster
 from migrator.commands_look import audit, plan, schema, status, translate, verify
+from migrator.commands_report import report
 from migrator.options import app as app  # noqa: PLC0414 - the application with all its commands
 from migrator.outcome import exit_code
 from migrator.terminal import take_any_text
 
-for command in (audit, plan, apply, resume, rollback, verify, status, forget, translate, schema):
+for command in (audit, plan, apply, resume, rollback, verify, status, report, forget, translate, schema):
     app.command()(command)
 app.add_typer(cluster)
 

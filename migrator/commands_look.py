@@ -331,7 +331,8 @@ def translate(
 
 def schema(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="answers-1, audit-1, facts-1, plan-1 or verify-1.")
+        str,
+        typer.Argument(metavar="NAME", help="answers-1, audit-1, facts-1, plan-1, report-1 or verify-1."),
     ],
 ) -> None:
     """Print the JSON Schema of a format.

@@ -8,14 +8,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from migrator.errors import CgmigrateError
-from migrator.findings import Finding
 from migrator.host import Host, Reader
 from migrator.kube import Kube, KubeControl
 from migrator.steps import RuntimeControl, RuntimeReader
 from migrator.systemd import UnitControl
+
+if TYPE_CHECKING:
+    from migrator.verify import Verification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +32,14 @@ class Doors:
     kube_control: Callable[[str], KubeControl]
     answers: Callable[[str], bool]
     driver_in_force: Callable[[str, str], tuple[str, str]]
-    verify: Callable[[str, Sequence[Mapping[str, Any]], float], Sequence[Finding]]
+    verify: Callable[[str, Sequence[Mapping[str, Any]], float], Verification]
+    """(driver, pods of the plan, seconds of the window) → what both witnesses say after systemd has read its units again."""
 
 
 def doors_of(host: Host) -> Doors:
     """Return the doors to the machine whose files `host` changes; nothing is opened before it is used."""
 
-    def verify(driver: str, pods: Sequence[Mapping[str, Any]], window: float) -> Sequence[Finding]:
+    def verify(driver: str, pods: Sequence[Mapping[str, Any]], window: float) -> Verification:
         from migrator.verify import verify_pods  # noqa: PLC0415 - late: only a real run needs it
 
         return verify_pods(host, driver, pods, window)

@@ -29,3 +29,14 @@ class Finding:
     remediation: str = ""
     """A command where there is one."""
     reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One thing that verification, or the making of a plan, holds a node to; `reference` is an F-number, or empty."""
+
+    id: str
+    severity: Severity
+    reference: str
+    description: str
+    """One sentence for the documentation: what was found."""

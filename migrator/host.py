@@ -179,8 +179,10 @@ class Reader:
             tuple(xattrs),
         )
 
-    def run(self, argv: Sequence[str], timeout: float = 30) -> Output:
-        """Run a program that only looks, and return what it said, whatever its exit code.
+    def run(self, argv: Sequence[str], timeout: float = 30, *, keep: Sequence[int] = ()) -> Output:
+        """Run a program that only looks, in /, and return what it said, whatever its exit code.
+
+        `keep` are file descriptors that it is given under the same numbers.
 
         Raises:
             HostError: no live node, no such program, or no answer within `timeout` seconds.
@@ -194,6 +196,8 @@ class Reader:
                 capture_output=True,
                 timeout=timeout,
                 env=ENVIRONMENT,
+                cwd="/",
+                pass_fds=keep,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C on the terminal is ours to handle, not the child's
             )

@@ -38,6 +38,14 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class ReportFormat(StrEnum):
+    """How a report is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    HTML = "html"
+
+
 class OnFailure(StrEnum):
     """What a run does when a step fails."""
 

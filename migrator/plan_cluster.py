@@ -131,7 +131,7 @@ def config_map_change(facts: Facts, options: PlanOptions, text: bytes | None) ->
         edited = kubelet.set_driver(text, Driver.SYSTEMD)
     except ConfigSyntaxError as error:
         raise BlockedError(
-            f"kube-system/{found.name}, data.kubelet:{error.line}: {error}",
+            f"kube-system/{found.name}, data.kubelet:{error.line}: {error.message}",
             hint=f"mend it: kubectl -n kube-system edit configmap {found.name}",
         ) from error
     if not edited.edits:

@@ -18,6 +18,7 @@ from migrator.drain import Move
 from migrator.facts.model import Cluster, Facts
 from migrator.plan_cluster import ConfigMapChange, config_map_params, drain_params, on_node
 from migrator.plan_options import PlanOptions
+from migrator.reserved import made_by
 
 HEALTHY_SECONDS = 300
 WINDOW_SECONDS = 5
@@ -111,10 +112,18 @@ def node_steps(
         {"units": [kubelet], "needs": services},
         "kubelet",
     )
+    made = made_by(facts, (change.path for change in changes if change.before is None))
+    if made:
+        yield _step(
+            "remove-cgroups",
+            "on the way back: the slices that were made for the kubelet",
+            {"trees": made, "direction": "back"},
+            "slices",
+        )
     yield _step(
         "remove-cgroups",
         "on the way back: the slices of the new driver",
-        {"trees": trees(facts.kubelet.cgroup_root)[1:], "direction": "back"},
+        {"trees": trees(facts.kubelet.cgroup_root)[1:2], "direction": "back"},
     )
     yield _step(
         "remove-sandboxes",
@@ -177,7 +186,10 @@ def file_steps(changes: Sequence[Change]) -> Iterator[PlannedStep]:
 
 
 def trees(cgroup_root: str) -> list[str]:
-    """Return the kubelet's tree in both spellings, below a hierarchy's mount."""
+    """Return the kubelet's tree in both spellings, below a hierarchy's mount; with a root of its own, then those at the top.
+
+    What a kubelet without that root has left at the top is as stale as the rest (F26).
+    """
     root = tuple(part for part in cgroup_root.split("/") if part)
-    name = CgroupName((*root, "kubepods"))
-    return [name.to_cgroupfs(), name.to_systemd()]
+    names = [CgroupName((*above, "kubepods")) for above in dict.fromkeys((root, ()))]
+    return [spelling for name in names for spelling in (name.to_cgroupfs(), name.to_systemd())]

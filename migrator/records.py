@@ -179,6 +179,18 @@ def decode(data: bytes, name: str) -> tuple[list[Record], int]:
     Raises:
         ConflictError: a line before the last is damaged, or the numbers have a gap.
     """
+    records, whole, damaged = decode_whole(data)
+    if damaged:
+        raise ConflictError(
+            f"{name}:{damaged}: damaged record; the run's undo data cannot be trusted",
+            hint=f"the saved files are in {Path(name).parent}/blobs; restore them by hand, nothing was changed now; "
+            f"a run that is over, and keeps others from going on: `cgmigrate forget {Path(name).parent.name}`",
+        )
+    return records, whole
+
+
+def decode_whole(data: bytes) -> tuple[list[Record], int, int]:
+    """Return the records before the first damage, how many bytes they are, and the number of the damaged line, or 0."""
     records: list[Record] = []
     whole = 0
     lines = [line + b"\n" for line in data.split(b"\n")]
@@ -192,14 +204,10 @@ def decode(data: bytes, name: str) -> tuple[list[Record], int]:
             whole_behind = _decode_line(line.rpartition(b"\0")[2])
             if index == len(lines) and record is None and whole_behind is None:
                 break
-            raise ConflictError(
-                f"{name}:{index}: damaged record; the run's undo data cannot be trusted",
-                hint=f"the saved files are in {Path(name).parent}/blobs; restore them by hand, nothing was changed now; "
-                f"a run that is over, and keeps others from going on: `cgmigrate forget {Path(name).parent.name}`",
-            )
+            return records, whole, index
         records.append(record)
         whole += len(line)
-    return records, whole
+    return records, whole, 0
 
 
 def _decode_line(line: bytes) -> Record | None:

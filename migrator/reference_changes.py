@@ -13,6 +13,9 @@ from migrator.errors import ConflictError
 from migrator.facts.model import Facts, ReferringFile
 from migrator.references import rewrite, translator_of
 
+_OWN = ("/etc/", "/usr/local/", "/var/spool/cron/")
+"""Above all places that are searched."""
+
 
 def kept(facts: Facts, each: ReferringFile) -> str:
     """Return why a file is not rewritten although what it names could be; empty: it is."""
@@ -22,6 +25,8 @@ def kept(facts: Facts, each: ReferringFile) -> str:
     manifests = facts.kubelet.static_pod_path.rstrip("/")
     if manifests and any(path.startswith(f"{manifests}/") for path in paths):
         return "it is the manifest of a static pod, and another manifest is another pod"
+    if each.file.real_path != each.file.path and not each.file.real_path.startswith(_OWN):
+        return f"a link leads to it, out of the folders that are searched: {each.file.real_path} may be other nodes' too"
     if each.file.exposed_by:
         return f"everybody may write {each.file.exposed_by}"
     if each.file.links > 1:
@@ -57,6 +62,7 @@ def reference_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tupl
                     unit_file=each.kind == "unit",
                     file=each.file,
                     restart=each.readers,
+                    context=0,
                 )
             )
     return tuple(changes)

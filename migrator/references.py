@@ -36,15 +36,33 @@ _NAME_ENDS = re.compile(rb"""["'`]|[ \t]*\r?(?:\n|\Z)""")
 _FILLED_IN = re.compile(rb"\$[{(]?\w|%[sdv(]|\{[A-Za-z_{}]")
 _META = re.compile(rb"[*+?\[(^|\\{]|\$$")
 _GROUP_ENDS = re.compile(rb"\||\)[*+?{/.\\\[(|$]")
-_GOES_ON = re.compile(rb"""["'`]?[})]*[/$\w]|["'`][})]*[ \t]*(?:\+|\.\.|%|\.[ \t]*[$"'\w]|/)|["'`]["'({]""")
+_GOES_ON = re.compile(
+    rb"""["'`]?[})]*["'`]?[/$\w]|["'`][})]*[ \t]*(?:\+|\.\.|%|\.[ \t]*[$"'\w]|/)|["'`]["'({]"""
+)
 _JOIN = re.compile(rb"(?i)(?:join\w*|path)\([^()]*$")
+_METHOD = re.compile(rb"""["'`]\)\.\w+\(""")
 _NEXT_ARGUMENT = re.compile(rb"""["'`]?[ \t]*,""")
 _TEST = re.compile(rb"""(?:-[def]|test|exists\(|is_?dir\()[ \t]*["']?$""")
 _CONTEXT = 200
 """Bytes of a line on either side of a path that tell what it is part of."""
 _MANY_NAMES = 100
 """Variables of one file whose use is looked for; no file that a person wrote has more."""
-_ASSIGNED = re.compile(rb"""([A-Za-z_]\w*)[ \t]*:?=[ \t]*["']?$""")
+_ASSIGNED = re.compile(
+    rb"""(?:([A-Za-z_][\w-]*)["']?[ \t]*:?[=:][ \t]*(?:\w[\w.]*\([ \t]*)?[rbf]?["']?(?:\$\{\w+:?[-=])?"""
+    rb"""|\$\{([A-Za-z_]\w*):?[-=]|\bfor[ \t]+(\w+)[ \t]+in[ \t][^;\n]*)$"""
+)
+"""A variable or key that is given the path, a default of one, or a loop over paths."""
+_ENTERED = rb"""(?:(?<![\w./-])(?:cd|pushd)[ \t]+(?:-\w+[ \t]+)*|chdir\([ \t]*|WorkingDirectory=|\bcwd[ \t]*[=:][ \t]*)["']?"""
+_IS_ENTERED = re.compile(_ENTERED + rb"$")
+"""What is entered is the beginning of all that is named afterwards."""
+_TEMPLATE = re.compile(rb"(?:%[-\d]*[sv]|(?<![$\w])\{\w*\})/")
+_RELATIVE = re.compile(
+    rb"""(?<![\w/\\.~-])(?:\*{1,2}/)?(?:(?:burstable|besteffort)(?=$|["'`]?[\s)\]},;:/*|]|["'`])|pod(?:[*%<]|\$\{?\w|\{\w))"""
+)
+"""The rest of a path of the old tree, which a program puts behind another one."""
+_CALLED = re.compile(rb"""(?:^|[;&|({`])[ \t]*([A-Za-z_][\w-]*)(?:[ \t]+|[ \t]*\()[^;&|()\n]*$""")
+_ANCHORED = re.compile(rb"^\^|\$$")
+_REGEX = re.compile(rb"""(?:[=!]~[ \t]*["'`]?|\^)$""")
 
 
 class Reason(StrEnum):
@@ -158,7 +176,7 @@ def _judged(
     if new == token:
         reason = _why_unsure(before, token, after)
         return (b"", reason) if reason else None
-    if before.endswith(b"|") or _GROUP_ENDS.match(after):
+    if before.endswith(b"|") or _GROUP_ENDS.match(after) or _REGEX.search(before) or _ANCHORED.search(token):
         return b"", Reason.PATTERN
     return (b"", Reason.BUILT) if pieces.is_one(before, after) else (new, None)
 
@@ -185,27 +203,51 @@ class _Pieces:
     """Tells which paths of a text are only the beginning of one."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
+        self._data = b"".join(line for line in data.splitlines(keepends=True) if not _COMMENT.match(line))
         self._used: dict[bytes, bool] = {}
+        self._assembles = _RELATIVE.search(self._data) is not None
 
     def is_one(self, before: bytes, after: bytes) -> bool:
-        """Tell whether more is put behind a path, here or where the variable is used that it is assigned to."""
-        if _GOES_ON.match(after) or (_JOIN.search(before) and _NEXT_ARGUMENT.match(after)):
+        """Tell whether more is put behind a path: here, where its variable or its function is used, or somewhere."""
+        if self._assembles or _GOES_ON.match(after) or (_JOIN.search(before) and _NEXT_ARGUMENT.match(after)):
             return True
-        assigned = _ASSIGNED.search(before)
-        return assigned is not None and self._goes_on(assigned[1])
+        if (
+            _IS_ENTERED.search(before)
+            or _METHOD.match(after)
+            or _TEMPLATE.search(before)
+            or _TEMPLATE.search(after)
+        ):
+            return True
+        assigned, called = _ASSIGNED.search(before), _CALLED.search(before)
+        return (assigned is not None and self._goes_on(next(filter(None, assigned.groups())))) or (
+            called is not None and self._is_function(called[1])
+        )
 
     def _goes_on(self, name: bytes) -> bool:
+        word = re.escape(name)
+        expanded = (
+            rb"(?:\$\{?%s\b[^}\s\"'/]{0,99}\}?|\{\{-?[ \t]{0,9}[\w.]{0,99}%s\b[^}\n]{0,99}\}\}|[{%%]\{?%s\}|(?<![\w$.-])%s(?![\w-]))"
+            % ((word,) * 4)
+        )
+        return self._holds(
+            name,
+            rb"%s[\"'`)]{0,2}[ \t]*(?:/|\+|,|%%|\.\.|\.\w+\()|(?:%s|%s[^\n]{0,199})\$?\{?%s\b"
+            % (expanded, _ENTERED, _TEMPLATE.pattern, word),
+        )
+
+    def _is_function(self, name: bytes) -> bool:
+        word = re.escape(name)
+        return self._holds(
+            b"(" + name,
+            rb"(?m)^[ \t]*(?:(?:function|def|func|sub)[ \t]+%s\b|%s[ \t]*\([ \t]*\))" % (word, word),
+        )
+
+    def _holds(self, name: bytes, pattern: bytes) -> bool:
         if name not in self._used:
             if len(self._used) >= _MANY_NAMES:
                 return True
-            word = re.escape(name)
-            used = rb"(?:\$\{?%s\b\}?|\{%s\}|(?<![\w$.-])%s)[\"'`)]?[ \t]*(?:/|\+|,|%%|\.\.)" % (
-                word,
-                word,
-                word,
-            )
-            self._used[name] = re.search(used, self._data) is not None
+            again = self._data.count(name.lstrip(b"(")) > 1
+            self._used[name] = again and re.search(pattern, self._data) is not None
         return self._used[name]
 
 

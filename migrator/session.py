@@ -9,12 +9,14 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from migrator.audit import Audit, audit
+from migrator.checks import in_order
 from migrator.configs.secrets import mask_shapes
+from migrator.containerd_dump import judge_plan
 from migrator.doors import Doors
 from migrator.engine import Engine, Progress
 from migrator.errors import BlockedError, CgmigrateError, ConflictError, HostError, UsageError
@@ -24,6 +26,7 @@ from migrator.facts.model import Facts
 from migrator.facts.store import digest as facts_digest
 from migrator.facts.store import dump as dump_facts
 from migrator.facts.store import from_json as facts_of
+from migrator.findings import Finding
 from migrator.host import Host, Reader
 from migrator.interrupt import Interrupt
 from migrator.journal import Journal, Run, Runs, boot_id, utc_now
@@ -66,10 +69,10 @@ def look(
 
 
 def plan_node(reader: Reader, found: Audit, options: PlanOptions | None = None) -> Plan:
-    """Plan the node that was just looked at.
+    """Plan the node that was just looked at; on a running one its containerd is asked what it makes of the edit.
 
     Raises:
-        BlockedError: it has blockers.
+        BlockedError: it has blockers, or containerd makes something else of it.
     """
     options = options or PlanOptions()
 
@@ -80,6 +83,11 @@ def plan_node(reader: Reader, found: Audit, options: PlanOptions | None = None) 
             return None
 
     text = config_map_text(reader, found.facts) if options.cluster_config else None
+    made = make_plan(found, facts_digest(found.facts), read, options, text)
+    judged = judge_plan(reader, found.facts, made)
+    if not judged:
+        return made
+    found = replace(found, findings=in_order((*found.findings, *judged)))
     return make_plan(found, facts_digest(found.facts), read, options, text)
 
 
@@ -210,6 +218,13 @@ def engine_of(
     def begun() -> Facts:
         return facts_of(run.load("facts.json"))
 
+    def verify(driver: str, pods: Sequence[Mapping[str, Any]], window: float) -> Sequence[Finding]:
+        from migrator.verify.view import to_json  # noqa: PLC0415 - late: only a real run needs it
+
+        proof = doors.verify(driver, pods, window)
+        _log(log.write, log.flush, {"time": utc_now(), "verification": _masked(to_json(proof))})
+        return proof.blockers
+
     hands = Hands(
         reader=host,
         units=units,
@@ -221,7 +236,7 @@ def engine_of(
         kube=doors.kube,
         answers=doors.answers,
         driver_in_force=doors.driver_in_force,
-        verify=doors.verify,
+        verify=verify,
         host=host,
         control=units,
         blob=run.blob,
@@ -273,6 +288,19 @@ def _log(write: Callable[[str], int], flush: Callable[[], None], entry: Mapping[
     with contextlib.suppress(OSError):
         write(json.dumps(entry, sort_keys=True) + "\n")
         flush()
+
+
+def _masked(value: object) -> object:
+    """Return JSON data with what has the shape of a credential in its texts hidden: a daemon may have said one."""
+    match value:
+        case dict():
+            return {key: _masked(inner) for key, inner in value.items()}
+        case list():
+            return [_masked(inner) for inner in value]
+        case str():
+            return mask_shapes(value)
+        case _:
+            return value
 
 
 def open_run(host: Host, name: str | None) -> Run:

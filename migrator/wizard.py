@@ -328,7 +328,7 @@ def _prove(s: Sitting, run: Run) -> None:
     document = _of(s.made).document
     for line in (
         f"the old files are in {run.directory}/blobs",
-        f"what was done, and when: {run.directory}/journal.jsonl",
+        f"for the change ticket: cgmigrate report {run.name} --format html",
         "next node: `cgmigrate` there, workers first, the control plane last and one at a time",
     ):
         show.outcome(f"  {line}")

@@ -23,7 +23,8 @@ from migrator.checks.catalogue import FAILURES, RECOMMENDATION
 from migrator.checks.distribution import WHERE_TO_CHANGE, WRITES_AGAIN
 from migrator.checks.explained import EXPLAINED
 from migrator.configs.managed import MANAGERS
-from migrator.facts.agents import AGENTS
+from migrator.containerd_dump import RULES as PLAN_RULES
+from migrator.facts.agents import WRITING_UNITS
 from migrator.facts.node import BY_SYSTEM, DISTRIBUTIONS
 from migrator.schemas import NAMES, load_schema
 from migrator.steps.registry import KINDS
@@ -163,7 +164,7 @@ def exit_codes() -> Iterator[str]:
 
 
 def findings() -> Iterator[str]:
-    """Yield the page of everything that an audit or a verification can find."""
+    """Yield the page of everything that an audit, the making of a plan or a verification can find."""
     yield "# Findings"
     yield "An id is stable and never used again for something else. *Reference* is the number in the [catalogue of failure"
     yield "modes](catalogue.md); without one the rule is the tool's own."
@@ -172,11 +173,18 @@ def findings() -> Iterator[str]:
     yield "switch. *Info* explains what the plan will do."
     yield ""
     audit = [(each.id, each.severities, each.references, each.description) for each in CHECKS.values()]
-    verify = [
-        (each.id, (each.severity,), tuple(filter(None, [each.reference])), each.description)
-        for each in RULES.values()
-    ]
-    for title, rows in (("Of an audit", audit), ("Of a verification", verify)):
+    planned, verify = (
+        [
+            (each.id, (each.severity,), tuple(filter(None, [each.reference])), each.description)
+            for each in rules.values()
+        ]
+        for rules in (PLAN_RULES, RULES)
+    )
+    for title, rows in (
+        ("Of an audit", audit),
+        ("Of the making of a plan", planned),
+        ("Of a verification", verify),
+    ):
         yield f"## {title}"
         yield ""
         yield from _table(
@@ -191,7 +199,7 @@ def findings() -> Iterator[str]:
     yield "The finding itself says more: files and lines of the node, and the command where there is one. An issue is given as"
     yield "`repository#number`; `k/k` is kubernetes/kubernetes."
     yield ""
-    for each, _, references, description in (*audit, *verify):
+    for each, _, references, description in (*audit, *planned, *verify):
         explained = EXPLAINED[each]
         sources = [f"{number} ({FAILURES[number].sources})" for number in references]
         yield f"### {each}"
@@ -236,7 +244,13 @@ def _answer(name: str) -> str:
     if name == RECOMMENDATION:
         return "the [recommendation](audit.md#recommendation)"
     page = "steps.md" if name in KINDS else "findings.md"
-    return f"[`{name}`]({page}#{name})" if name in {*KINDS, *CHECKS, *RULES} else f"`{name}`"
+    return f"[`{name}`]({page}#{name})" if name in {*KINDS, *CHECKS, *PLAN_RULES, *RULES} else f"`{name}`"
+
+
+def _mark(mark: str) -> str:
+    if mark.startswith("!"):
+        return f"no `{mark[1:]}`"
+    return mark if " " in mark else f"`{mark}`"
 
 
 def distributions() -> Iterator[str]:
@@ -261,9 +275,7 @@ def distributions() -> Iterator[str]:
         [
             [
                 name,
-                ", or ".join(
-                    " and ".join(mark if " " in mark else f"`{mark}`" for mark in each) for each in marks
-                ),
+                ", or ".join(" and ".join(map(_mark, each)) for each in marks),
                 "refused" if name in WHERE_TO_CHANGE else "migrated",
                 ", ".join(f"`{path}`" for path in decides),
                 WHERE_TO_CHANGE.get(name) or "; ".join(WRITES_AGAIN.get(name, ())),
@@ -280,7 +292,7 @@ def distributions() -> Iterator[str]:
     yield ""
     yield from _table(
         ["tool", "agents"],
-        [[tool, ", ".join(f"`{unit}`" for unit in AGENTS.get(tool, ()))] for tool in MANAGERS],
+        [[tool, ", ".join(f"`{unit}`" for unit in WRITING_UNITS.get(tool, ()))] for tool in MANAGERS],
     )
 
 

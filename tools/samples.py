@@ -34,7 +34,13 @@ from migrator.host import Reader  # noqa: E402 - a script beside the package
 from migrator.plan_options import PlanOptions  # noqa: E402 - a script beside the package
 
 NODES = ROOT / "tests/nodes"
-PACKAGES = {"kubelet": "kubelet", "docker": "docker-ce", "containerd": "containerd.io", "crio": "cri-o"}
+PACKAGES = {
+    "kubelet": "kubelet",
+    "docker": "docker-ce",
+    "containerd": "containerd.io",
+    "crio": "cri-o",
+    "runsc": "runsc",
+}
 """Versions are laid down as an image has them, in the package database, so that what depends on them is found by the files."""
 
 
@@ -129,7 +135,9 @@ def lay(each: Sample, root: Path) -> None:
                 place.unlink()
         if (folder / "root").is_dir():
             shutil.copytree(folder / "root", root, symlinks=True, dirs_exist_ok=True)
-    packages = {PACKAGES[name]: version for name, version in each.runs.items() if name in PACKAGES}
+    packages = {
+        PACKAGES[name]: version for name, version in each.runs.items() if version and name in PACKAGES
+    }
     if packages:
         database = root / "var/lib/dpkg/status"
         database.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,8 @@ A check looks at facts only, never at the node, and never raises: what is unknow
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from migrator.checks import (
     cluster,
     configuration,
@@ -13,13 +15,14 @@ from migrator.checks import (
     distribution,
     drivers,
     files,
+    gvisor,
     kubeadm,
     leftovers,
     manager,
     node,
-    programs,
     references,
     restart,
+    runc,
     services,
     workloads,
 )
@@ -37,9 +40,10 @@ CHECKS: dict[str, Check] = {
         *configuration.CHECKS,
         *files.CHECKS,
         *containerd.CHECKS,
+        *gvisor.CHECKS,
         *leftovers.CHECKS,
         *manager.CHECKS,
-        *programs.CHECKS,
+        *runc.CHECKS,
         *restart.CHECKS,
         *references.CHECKS,
         *workloads.CHECKS,
@@ -54,5 +58,9 @@ _ORDER = tuple(Severity)
 
 def run_checks(facts: Facts) -> tuple[Finding, ...]:
     """Return all findings about a node: blockers, warnings, information; in the registry's order within each."""
-    found = (finding for check in CHECKS.values() for finding in check.find(facts))
+    return in_order(finding for check in CHECKS.values() for finding in check.find(facts))
+
+
+def in_order(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings with the weightiest first, otherwise as they come."""
     return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from migrator.cgroups import CgroupNameError, Driver, translate_path
 from migrator.checks.base import (
     BLOCKER,
     INFO,
@@ -21,6 +20,7 @@ from migrator.checks.drivers import FLAG_KINDS
 from migrator.facts.kubelet_state import ENFORCED_BY
 from migrator.facts.model import Facts
 from migrator.findings import Finding
+from migrator.reserved import ROOT, absent, renames, wanted
 
 
 def dockerd_flag_conflict(facts: Facts) -> Iterator[Finding]:
@@ -93,83 +93,101 @@ def live_restore(facts: Facts) -> Iterator[Finding]:
 
 
 def reserved_cgroups(facts: Facts) -> Iterator[Finding]:
-    """Find cgroup names in the kubelet's settings that are spelled otherwise under systemd."""
+    """Find cgroup names in the kubelet's settings that are spelled otherwise under systemd, and those that only look so."""
     if is_switched(facts):
         return
-    for setting, value in facts.kubelet.reserved_cgroups:
-        if setting in ENFORCED_BY and ENFORCED_BY[setting] not in {
-            each.removesuffix("-compressible") for each in facts.kubelet.enforce_node_allocatable
-        }:
+    prepared = " The plan gives the new name, and makes the slice where there is none yet."
+    if facts.node.distribution == "kubeadm":
+        prepared += (
+            " `kubeadm upgrade node` would write the old name back from the ConfigMap: change it there, or in a patch of this "
+            "node, before the next one."
+        )
+    for each in wanted(facts):
+        if each.setting == ROOT:
             continue
-        if value.endswith(".service"):
-            reference, becomes = "F39", "the kubelet makes a slice of it, and a service has none"
-        else:
-            try:
-                translated = translate_path(value, Driver.SYSTEMD)
-            except CgroupNameError as error:
-                reference, becomes = "F40", f"it has no name there: {error}"
-            else:
-                if translated == value:
-                    continue
-                reference = "F44" if setting not in ENFORCED_BY else "F40" if "-" in value else "F38"
-                becomes = f"its name there is {translated}"
-        enforced = setting in ENFORCED_BY
+        becomes = each.obstacle or f"its name there is {each.place}"
         yield Finding(
             id="reserved-cgroups",
-            severity=BLOCKER if enforced else WARNING,
-            subject=f"{facts.kubelet.config_file or 'kubelet'}: {setting}",
-            summary=f"{setting} = `{value}` means another cgroup under systemd: {becomes}",
+            severity=BLOCKER if each.obstacle else WARNING,
+            subject=f"{facts.kubelet.config_file or 'kubelet'}: {each.setting}",
+            summary=f"{each.setting} = `{each.value}` means another cgroup under systemd: {becomes}",
             detail="The kubelet enforces it, does not make the cgroup, and exits where it is missing."
-            if enforced
-            else "The kubelet accounts under the new name, which does not hold the processes of the old one.",
-            remediation=f"make the slice a unit of its own and give its name, or remove {setting}",
-            reference=reference,
+            + ("" if each.obstacle else prepared),
+            remediation=f"make the slice a unit of its own and give its name, or remove {each.setting}"
+            if each.obstacle
+            else f"what else puts processes into {each.value} must put them into {each.place}",
+            reference=each.reference,
         )
+    renamed = renames(facts)
+    for setting, value in facts.kubelet.reserved_cgroups:
+        if setting in ENFORCED_BY or setting in renamed or not _looks_named(value):
+            continue
+        yield Finding(
+            id="reserved-cgroups",
+            severity=WARNING,
+            subject=f"{facts.kubelet.config_file or 'kubelet'}: {setting}",
+            summary=f"{setting} = `{value}` is no place of systemd's: the kubelet takes it literally under either driver",
+            detail="It moves processes there, or looks for them there, in a cgroup that systemd does not know.",
+            remediation=f"remove {setting}, and let systemd keep the service where it is",
+            reference="F44",
+        )
+
+
+def _looks_named(value: str) -> bool:
+    """Tell whether a path is none that systemd would make, slices and a unit at the end."""
+    parts = [part for part in value.split("/") if part]
+    return bool(parts) and not all(part.endswith((".slice", ".service", ".scope")) for part in parts)
 
 
 def cgroup_root(facts: Facts) -> Iterator[Finding]:
     """Find a kubelet that keeps its pods below a cgroup root of its own."""
     root = facts.kubelet.cgroup_root
-    if root in ("", "/") or is_switched(facts):
+    subject = f"{facts.kubelet.config_file or 'kubelet'}: {ROOT}"
+    if is_switched(facts):
         return
-    if root.endswith(".slice"):
+    for each in wanted(facts):
+        if each.setting != ROOT:
+            continue
+        if each.obstacle:
+            yield Finding(
+                id="cgroup-root",
+                severity=BLOCKER,
+                subject=subject,
+                summary=f"the kubelet would not start with cgroupRoot = `{root}` under systemd: {each.obstacle}",
+                detail="The kubelet does not make its root, and adds the suffix itself.",
+                remediation=f"{ROOT}: {root.rstrip('/').removesuffix('.slice')}"
+                if root.rstrip("/").endswith(".slice")
+                else "make the slice before the kubelet starts, in every hierarchy that it looks into, or give it no root",
+                reference="F43",
+            )
+            continue
+        missing = absent(facts, each.place)
         yield Finding(
             id="cgroup-root",
-            severity=BLOCKER,
-            subject=f"{facts.kubelet.config_file or 'kubelet'}: cgroupRoot",
-            summary=f"cgroupRoot = `{root}` gets a second .slice under systemd, and the kubelet does not start",
-            detail="The kubelet adds the suffix itself.",
-            remediation=f"cgroupRoot: {root.removesuffix('.slice')}",
+            severity=WARNING,
+            subject=subject,
+            summary=f"the kubelet's cgroup root `{root}` becomes {each.place}"
+            + (", which the plan makes" if missing else ""),
+            detail="The kubelet does not make its root: it must exist under the new name before the kubelet starts. "
+            "The setting itself keeps its value." + (f" Missing: {', '.join(missing)}" if missing else ""),
             reference="F43",
         )
-        return
-    try:
-        renamed = translate_path(root, Driver.SYSTEMD)
-    except CgroupNameError as error:
-        yield Finding(
-            id="cgroup-root",
-            severity=BLOCKER,
-            subject=f"{facts.kubelet.config_file or 'kubelet'}: cgroupRoot",
-            summary=f"the kubelet's cgroup root `{root}` has no name under systemd: {error}",
-            remediation="give the kubelet a cgroup root whose name a slice can have, or none",
-            reference="F43",
-        )
-        return
-    absent = [each for each in facts.cgroups.reserved_absent if each.endswith(renamed)]
-    yield Finding(
-        id="cgroup-root",
-        severity=BLOCKER if absent else WARNING,
-        subject=f"{facts.kubelet.config_file or 'kubelet'}: cgroupRoot",
-        summary=f"the kubelet's cgroup root `{root}` becomes {renamed}"
-        + (", which is not there: the kubelet would not start" if absent else ""),
-        detail="The kubelet does not make its root: it must exist under the new name before the kubelet starts. "
-        "The setting itself keeps its value." + (f" Missing: {', '.join(absent)}" if absent else ""),
-        remediation="make it before: a slice unit that is started with the kubelet, and on cgroup v1 ExecStartPre=mkdir -p in a "
-        "drop-in of the kubelet for the hierarchies that systemd leaves out"
-        if absent
-        else "",
-        reference="F43",
-    )
+    known = {place for pod in facts.pods for each in pod.containers for place in each.cgroups}
+    for tree in facts.cgroups.trees:
+        at_top = root.strip("/") and tree.path in ("/kubepods", "/kubepods.slice")
+        if at_top and tree.populated and not any(place.startswith(f"{tree.path}/") for place in known):
+            yield Finding(
+                id="cgroup-root",
+                severity=BLOCKER,
+                subject=f"{tree.mount}{tree.path}",
+                summary=f"processes live in {tree.path} at the top, which is not this kubelet's tree, and no container of "
+                "the runtime is among them",
+                detail="With a cgroup root of its own the kubelet has its tree below that. The plan removes a stale one at "
+                "the top, and must not touch one that somebody uses.",
+                remediation=command("systemd-cgls", f"{tree.mount}{tree.path}"),
+                reference="F27",
+            )
+            return
 
 
 def kubelet_slice_drop_ins(facts: Facts) -> Iterator[Finding]:
@@ -220,7 +238,7 @@ CHECKS = (
     Check(
         "cgroup-root",
         (BLOCKER, WARNING),
-        ("F43",),
+        ("F43", "F27"),
         "The kubelet has a cgroup root of its own.",
         cgroup_root,
     ),

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from migrator.checks.base import BLOCKER, INFO, WARNING, Check, command, version
-from migrator.configs.containerd import DEFAULT_HANDLER, RUNC_TYPES
+from migrator.configs.containerd import DEFAULT_HANDLER, RUNC_TYPES, is_runc
+from migrator.configs.gvisor import RUNTIME_TYPE as GVISOR
 from migrator.facts.model import Facts, Handler
 from migrator.findings import Finding
 
@@ -121,9 +122,13 @@ def legacy_systemd_cgroup(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def is_runc(handler: Handler) -> bool:
-    """Tell whether a handler takes its driver from SystemdCgroup in its own table; a type that is not stated is runc."""
-    return not handler.runtime_type or handler.runtime_type in RUNC_TYPES
+def runc_handlers(facts: Facts) -> list[Handler]:
+    """Return containerd's handlers that take their driver from SystemdCgroup; other runtimes have none."""
+    return (
+        [each for each in facts.runtime.handlers if is_runc(each)]
+        if facts.runtime.kind == "containerd"
+        else []
+    )
 
 
 def _default(facts: Facts) -> Handler | None:
@@ -133,12 +138,10 @@ def _default(facts: Facts) -> Handler | None:
 def _on_another_driver(facts: Facts) -> list[Handler]:
     """Return the runc handlers whose driver is not the default handler's; nothing stated is false."""
     default = _default(facts)
-    if default is None or facts.runtime.kind != "containerd":
+    if default is None:
         return []
     return [
-        each
-        for each in facts.runtime.handlers
-        if is_runc(each) and bool(each.systemd_cgroup) != bool(default.systemd_cgroup)
+        each for each in runc_handlers(facts) if bool(each.systemd_cgroup) != bool(default.systemd_cgroup)
     ]
 
 
@@ -181,14 +184,13 @@ def handler_left(facts: Facts) -> Iterator[Finding]:
 def handler_own_setting(facts: Facts) -> Iterator[Finding]:
     """Find handlers whose driver is set in a file of their own."""
     for each in facts.runtime.handlers:
-        if facts.runtime.kind == "containerd" and not is_runc(each):
+        if facts.runtime.kind == "containerd" and each.runtime_type not in {*RUNC_TYPES, "", GVISOR}:
             yield Finding(
                 id="handler-own-setting",
                 severity=WARNING,
                 subject=f"handler {each.name}",
                 summary=f"handler {each.name} ({each.runtime_type}) is not runc: its driver is not set by containerd",
-                detail='gVisor wants `systemd-cgroup = "true"` in runsc.toml; Kata has a file of its own. '
-                "The plan does not change it.",
+                detail="Kata has a file of its own, and so may others. The plan does not change it.",
                 remediation="check its own configuration before pods of its runtime class come back",
                 reference="F11",
             )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from migrator.checks.base import BLOCKER, INFO, WARNING, Check, command, is_switched, plural
-from migrator.facts.agents import AGENTS
+from migrator.facts.agents import WRITING_UNITS
 from migrator.facts.model import Facts, File
 from migrator.findings import Finding
 
@@ -90,7 +90,7 @@ def managed_files(facts: Facts) -> Iterator[Finding]:
     for each in _deciding(facts):
         by_tool.setdefault(each.managed_by, []).append(each)
     for tool, files in by_tool.items():
-        agents = [name for name in AGENTS.get(tool, ()) if name in facts.node.agents]
+        agents = [name for name in WRITING_UNITS.get(tool, ()) if name in facts.node.agents]
         places = ", ".join(
             f"{each.path}:{each.managed_line}" if each.managed_line else each.path for each in files
         )

@@ -152,13 +152,16 @@ def slice_unit_files(facts: Facts) -> Iterator[Finding]:
 
 
 def leaked_pod_units(facts: Facts) -> Iterator[Finding]:
-    """Find slices and scopes of pods and containers that the runtime does not know."""
+    """Find slices and scopes of pods and containers that neither the runtime nor the kubelet knows."""
     asked = facts.runtime.version is not None and all(
         each.subject not in ("runtime.containers", "cgroups.units") for each in facts.unknowns
     )
     if not facts.node.live or not asked or not is_switched(facts):
         return
-    pods = {each.uid for each in facts.pods}
+    # A running kubelet makes a pod's slice first, and its sandbox only when its volumes are there.
+    pods = {each.uid for each in facts.pods} | set(
+        facts.kubelet.pod_directories if facts.kubelet.argv else ()
+    )
     containers = {each.id for pod in facts.pods for each in pod.containers}
     containers |= {each.id for each in facts.other_containers}
     slices = [
@@ -181,7 +184,7 @@ def leaked_pod_units(facts: Facts) -> Iterator[Finding]:
             severity=INFO,
             subject=leaked[0],
             summary=f"{plural(len(slices), 'slice')} and {plural(len(scopes), 'scope')} are loaded "
-            "for pods or containers that the runtime does not know",
+            "for pods or containers that neither the runtime nor the kubelet knows",
             detail="Only the kubelet removes the slice of a pod, so one that was removed while it was stopped leaves it. "
             "All: " + ", ".join(leaked),
             remediation=command("systemctl", "stop", *leaked),
@@ -286,7 +289,7 @@ CHECKS = (
         "leaked-pod-units",
         (INFO,),
         ("F25",),
-        "Slices or scopes are loaded for pods or containers that the runtime does not know.",
+        "Slices or scopes are loaded for pods or containers that neither the runtime nor the kubelet knows.",
         leaked_pod_units,
     ),
 )

@@ -9,6 +9,7 @@ from migrator.checks.base import INFO, WARNING, Check, command, plural, version
 from migrator.facts.kubelet_state import enforced
 from migrator.facts.model import Facts
 from migrator.findings import Finding
+from migrator.reserved import DROP_IN
 
 MOUNTS = 5000
 UNITS = 10_000
@@ -29,7 +30,9 @@ def bus_connections(facts: Facts) -> Iterator[Finding]:
             subject="dbus.service",
             summary=f"the system bus has {used} connections, and grants {limit} to one user",
             detail="The kubelet and every call of runc need one with the systemd driver. At the limit pods fail with "
-            "`The maximum number of active connections for UID 0 has been reached`.",
+            "`The maximum number of active connections for UID 0 has been reached`. Half of the limit is a threshold of this "
+            "tool: it leaves room for as many again. Look at the number once more after the largest pods started; one that only "
+            "grows is a leak.",
             remediation="find who holds them (`busctl list`), upgrade runc, or raise max_connections_per_user "
             "in /etc/dbus-1/system-local.conf and reboot",
             reference="F48",
@@ -70,7 +73,9 @@ def systemd_busy(facts: Facts) -> Iterator[Finding]:
             severity=WARNING,
             subject="systemd",
             summary=f"systemd is busy: {', '.join(reasons)}",
-            detail="runc waits 30 s for it: `Timeout waiting for systemd to create kubepods-...slice`.",
+            detail="runc waits 30 s for it: `Timeout waiting for systemd to create kubepods-...slice`. The thresholds "
+            f"({MOUNTS} mounts, {UNITS} units, {CPU_PERCENT} % since the boot) are this tool's own, no limits of systemd: "
+            "what counts is how long it takes, as in `time systemd-run --scope true`. Far below a second it is not busy.",
             remediation="systemctl list-units --all; findmnt; look for what leaks them, or reboot, before the switch",
             reference="F50",
         )
@@ -86,7 +91,7 @@ def leaked_run_scopes(facts: Facts) -> Iterator[Finding]:
             subject="run-*.scope",
             summary=f"{plural(count, 'transient scope')} of systemd-run are loaded",
             detail="An old kubelet makes one for each mount, and some systemd versions never drop them; "
-            "systemd slows down with their number.",
+            f"systemd slows down with their number. {RUN_SCOPES} is a threshold of this tool: more than anything but a leak makes.",
             remediation=command("systemctl", "list-units", "run-*.scope")
             + ", then stop those without a process",
             reference="F51",
@@ -94,7 +99,10 @@ def leaked_run_scopes(facts: Facts) -> Iterator[Finding]:
 
 
 def reserved_limits_reset(facts: Facts) -> Iterator[Finding]:
-    """Find limits of the kubelet on a slice that systemd writes too."""
+    """Find limits of the kubelet on a slice that systemd writes too; a slice that a plan has made has them itself."""
+    unit = facts.kubelet.unit
+    if unit and any(path.endswith(f"/{DROP_IN}") for path in unit.drop_ins):
+        return
     for setting, value in enforced(facts.kubelet):
         if value.endswith(".slice"):
             yield Finding(

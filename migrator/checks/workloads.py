@@ -20,6 +20,9 @@ from migrator.facts.model import Facts, Pod
 from migrator.findings import Finding
 from migrator.plan_table import translations
 
+DRIVER_READERS = ("koordlet", "volcano-agent")
+"""Agents that read the kubelet's driver once, at their start, to find the pods' cgroups (koordinator#820)."""
+
 
 def static_pods_outage(facts: Facts) -> Iterator[Finding]:
     """List the static pods, which no drain moves."""
@@ -156,6 +159,36 @@ def other_containers(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def agents_read_driver(facts: Facts) -> Iterator[Finding]:
+    """Find pods that read the driver once, at their start."""
+    found = [
+        pod
+        for pod in facts.pods
+        if any(is_live(each) and each.name in DRIVER_READERS for each in pod.containers if not each.sandbox)
+    ]
+    stated = [each.value for each in facts.kubelet.driver.chain if each.kind != "runtime" and each.value]
+    misled = facts.kubelet.decides == "runtime" and stated[-1:] != [facts.kubelet.driver.value]
+    if not found or (is_switched(facts) and not misled):
+        return
+    names = ", ".join(pod_label(pod) for pod in found)
+    yield Finding(
+        id="agents-read-driver",
+        severity=WARNING if misled else INFO,
+        subject=pod_label(found[0]),
+        summary=f"{names} read the driver once, at the start"
+        + (", from a file that does not decide it" if misled else ""),
+        detail=f"The kubelet's own setting says {stated[-1]}, and the runtime decides {facts.kubelet.driver.value}."
+        if misled and stated
+        else "The plan makes pods on this node anew, so an agent in a pod reads it again; "
+        "one that runs as a service must be restarted.",
+        remediation="set cgroupDriver in the kubelet's configuration to what the runtime decides, "
+        "and restart the agent"
+        if misled
+        else "",
+        reference="F66",
+    )
+
+
 CHECKS = (
     Check(
         "static-pods-outage",
@@ -192,5 +225,12 @@ CHECKS = (
         ("F02", "F64"),
         "Containers outside Kubernetes are touched by the switch too.",
         other_containers,
+    ),
+    Check(
+        "agents-read-driver",
+        (WARNING, INFO),
+        ("F66",),
+        "An agent on this node reads the driver once, at its start.",
+        agents_read_driver,
     ),
 )

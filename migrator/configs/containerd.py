@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from migrator.cgroups import Driver
 from migrator.configs.text import ConfigSyntaxError, Edited, UnsupportedShapeError, decode
@@ -48,6 +49,8 @@ class HandlerConfig:
     runtime_type: str | None = None
     systemd_cgroup: bool | None = None
     binary_name: str | None = None
+    config_path: str | None = None
+    """File of its own that its options name, as gVisor has one."""
     has_options: bool = False
     misspelt: tuple[str, ...] = ()
     """Keys of `options` that look like SystemdCgroup and are not (F13)."""
@@ -140,7 +143,28 @@ def read(text: bytes | None, tables: int | None = None, *, old_tables: bool = Tr
     )
 
 
-def unsettable(handler: HandlerConfig) -> str | None:
+class TypedHandler(Protocol):
+    """A handler as a file has it, or as the facts do."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def runtime_type(self) -> str | None:
+        """Its shim; empty or None where nothing states it."""
+
+    @property
+    def systemd_cgroup(self) -> bool | None:
+        """Its SystemdCgroup; None where nothing states it."""
+
+
+def is_runc(handler: TypedHandler) -> bool:
+    """Tell whether a handler takes its driver from SystemdCgroup in its own options."""
+    return unsettable(handler) is None
+
+
+def unsettable(handler: TypedHandler) -> str | None:
     """Say why a handler's driver is not ours to set in this file; None when it is."""
     kind = handler.runtime_type
     if kind in RUNC_TYPES:
@@ -157,17 +181,10 @@ def unsettable(handler: HandlerConfig) -> str | None:
     return f"{kind} is no runc; its driver is set in its own configuration"
 
 
-def settable_handlers(config: ContainerdConfig) -> tuple[str, ...]:
-    """Return the handlers whose driver this file decides, with `runc` when containerd's default makes it one."""
-    named = [name for name, handler in config.handlers.items() if unsettable(handler) is None]
-    is_default = config.default_runtime_name in {None, "", DEFAULT_HANDLER}
-    return tuple(named + [DEFAULT_HANDLER] * (is_default and DEFAULT_HANDLER not in config.handlers))
-
-
 def set_driver(
     text: bytes | None,
     driver: Driver,
-    handlers: Collection[str] | None = None,
+    handlers: Collection[str],
     *,
     tables: int | None = None,
     new_version: int = 2,
@@ -177,7 +194,7 @@ def set_driver(
     Args:
         text: the file; None or empty to make one.
         driver: what to set.
-        handlers: names; None for `settable_handlers`. A name without a table is made a runc v2 handler.
+        handlers: names. A name without a table is made a runc v2 handler.
         tables: the version whose CRI table counts, where the file's own `version` does not decide.
         new_version: the config version of a file that is made.
 
@@ -195,7 +212,7 @@ def set_driver(
         version = new_version
         wanted.append((("version",), new_version))
     table = (*CRI_PLUGIN[version], "containerd", "runtimes")
-    for name in settable_handlers(config) if handlers is None else handlers:
+    for name in handlers:
         handler = config.handlers.get(name)
         if handler is None:
             wanted.append(((*table, name, "runtime_type"), DEFAULT_TYPE))
@@ -259,6 +276,7 @@ def _handler(document: Document, name: str, path: Path) -> HandlerConfig:
         runtime_type=_string(document, (*path, "runtime_type")),
         systemd_cgroup=_boolean(document, (*path, "options", "SystemdCgroup")),
         binary_name=_string(document, (*path, "options", "BinaryName")),
+        config_path=_string(document, (*path, "options", "ConfigPath")),
         has_options=bool(names),
         misspelt=tuple(look_alikes),
     )

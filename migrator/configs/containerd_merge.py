@@ -24,11 +24,10 @@ from migrator.configs.containerd import (
     CRI_PLUGIN,
     DEFAULT_HANDLER,
     DEFAULT_TYPE,
-    RUNC_TYPES,
     ContainerdConfig,
     HandlerConfig,
+    is_runc,
     read,
-    unsettable,
 )
 from migrator.configs.text import ConfigSyntaxError, UnsupportedShapeError
 
@@ -81,13 +80,13 @@ class Effective:
             self.handlers, key=lambda each: (each.handler.name != self.default, each.handler.name)
         )
         return next(
-            (each.handler for each in ordered if self._is_runc(each.handler, named=bool(each.file))), None
+            (each.handler for each in ordered if self._told(each.handler, named=bool(each.file))), None
         )
 
-    def _is_runc(self, handler: HandlerConfig, *, named: bool) -> bool:
+    def _told(self, handler: HandlerConfig, *, named: bool) -> bool:
         if self.merges:
             return handler.runtime_type == DEFAULT_TYPE and (handler.has_options or not named)
-        return handler.runtime_type in RUNC_TYPES or unsettable(handler) is None
+        return is_runc(handler)
 
 
 class ConfigFileError(Exception):
@@ -194,12 +193,12 @@ def _wanted(
     files: Sequence[ConfigFile], all_of_it: Effective, driver: Driver
 ) -> Iterator[tuple[str, int, str]]:
     for owned in all_of_it.handlers:
-        if unsettable(owned.handler) is None:
+        if is_runc(owned.handler):
             path = owned.file or all_of_it.owner
             yield path, all_of_it.tables[path], owned.handler.name
     for file, config in zip(files, all_of_it.configs, strict=True):
         for handler in config.handlers.values():
-            if handler.driver not in {None, driver} and unsettable(handler) is None:
+            if handler.driver not in {None, driver} and is_runc(handler):
                 yield file.path, all_of_it.tables[file.path], handler.name
 
 
@@ -234,6 +233,7 @@ def _over(below: Owned | None, above: Owned) -> Owned:
         runtime_type=new.runtime_type or old.runtime_type,
         systemd_cgroup=new.systemd_cgroup if said else old.systemd_cgroup,
         binary_name=new.binary_name or old.binary_name,
+        config_path=new.config_path or old.config_path,
         has_options=new.has_options or old.has_options,
         misspelt=tuple(sorted({*old.misspelt, *new.misspelt})),
     )

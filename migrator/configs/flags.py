@@ -53,6 +53,7 @@ __all__ = [
     "flags_in_env_file",
     "parse_env_file",
     "set_driver",
+    "set_flag",
     "value_from_args",
 ]
 
@@ -111,7 +112,12 @@ def flags_in_env_file(text: bytes, flag: Flag, path: str = "") -> tuple[FlagValu
 
 
 def set_driver(text: bytes, driver: Driver, flag: Flag = KUBELET_DRIVER) -> Edited:
-    """Set the driver in every place of an environment file where this flag is given; adds none.
+    """Set the driver in every place of an environment file where this flag is given; see `set_flag`."""
+    return set_flag(text, flag, driver.value)
+
+
+def set_flag(text: bytes, flag: Flag, value: str) -> Edited:
+    """Set the value in every place of an environment file where this flag is given; adds none.
 
     Raises:
         ConfigSyntaxError: see `parse_env_file`.
@@ -119,13 +125,13 @@ def set_driver(text: bytes, driver: Driver, flag: Flag = KUBELET_DRIVER) -> Edit
     """
     decoded = decode_any(text)
     found = flags_in_env_file(text, flag)
-    return replace_values(decoded, found, driver, flag, lambda new: _said(new, flag))
+    return replace_values(decoded, found, value, flag, lambda new: _said(new, flag))
 
 
 def replace_values(
     text: str,
     found: Sequence[FlagValue],
-    driver: Driver,
+    value: str,
     flag: Flag,
     said: Callable[[bytes], Sequence[object]],
 ) -> Edited:
@@ -134,16 +140,16 @@ def replace_values(
     Args:
         text: the file.
         found: where the flag is given.
-        driver: the new value.
+        value: the new one.
         flag: how it is spelled.
         said: what the bytes of such a file say, with every value of this flag taken out.
     """
     name = f"{flag.name} {flag.option}".rstrip()
-    changes = (value_splice(text, value, driver.value, name) for value in found)
+    changes = (value_splice(text, each, value, name) for each in found)
     splices = [change for change in changes if change is not None]
     edited = splice(text, splices)
     if said(edited.text) != said(encode_any(text)):
-        raise unsupported(text, splices[0].start, f"{name} is quoted in pieces; write {driver.value} by hand")
+        raise unsupported(text, splices[0].start, f"{name} is quoted in pieces; write {value} by hand")
     return edited
 
 

@@ -100,8 +100,27 @@ def read(text: bytes) -> KubeletConfig:
     )
 
 
+def quantities(text: bytes, key: str) -> dict[str, str]:
+    """Return a mapping of resources to quantities such as `kubeReserved`; what is no text is left out.
+
+    Raises:
+        ConfigSyntaxError: see `read`.
+    """
+    found = _load(decode(text))[0].get(key)
+    return (
+        {str(name): said for name, said in found.items() if isinstance(said, str)}
+        if isinstance(found, dict)
+        else {}
+    )
+
+
 def set_driver(text: bytes, driver: Driver) -> Edited:
-    """Set `cgroupDriver`, in place or as a new last key; quotes and comments of its line stay.
+    """Set `cgroupDriver`; see `set_text`."""
+    return set_text(text, KEY, driver.value)
+
+
+def set_text(text: bytes, key: str, value: str) -> Edited:
+    """Set a top-level key to a text, in place or as a new last key; quotes and comments of its line stay.
 
     Raises:
         ConfigSyntaxError: see `read`; also when the file is of another kind, or holds nothing.
@@ -118,58 +137,56 @@ def set_driver(text: bytes, driver: Driver) -> Edited:
         message = f"this is a {config.kind}, not a {KIND}"
         raise ConfigSyntaxError(message, line=config.lines.get("kind", 1))
     if as_json is not None:
-        return _set_in_json(as_json, driver)
+        return _set_in_json(as_json, key, value)
     if mapping is None:  # pragma: no cover - excluded above; the type checker cannot see it
         raise ConfigSyntaxError("the file holds no configuration", line=1)
-    return _set_in_yaml(mapping, driver)
+    return _set_in_yaml(mapping, key, value)
 
 
-def _set_in_json(document: jsontext.JsonObject, driver: Driver) -> Edited:
-    member = document.member(KEY)
-    value = f'"{driver}"'
+def _set_in_json(document: jsontext.JsonObject, key: str, said: str) -> Edited:
+    member = document.member(key)
+    value = f'"{said}"'
     if member is None:
-        return splice(
-            document.text, [jsontext.append_member(document, KEY, value, path=KEY, after=driver.value)]
-        )
-    before = document.data[KEY]
-    if before == driver:
+        return splice(document.text, [jsontext.append_member(document, key, value, path=key, after=said)])
+    before = document.data[key]
+    if before == said:
         return splice(document.text, [])
     shown = before if isinstance(before, str) else None
-    return splice(document.text, [Splice(member.value_start, member.end, value, KEY, shown, driver.value)])
+    return splice(document.text, [Splice(member.value_start, member.end, value, key, shown, said)])
 
 
-def _set_in_yaml(mapping: yamltext.YamlMapping, driver: Driver) -> Edited:
-    entry = mapping.entry(KEY)
+def _set_in_yaml(mapping: yamltext.YamlMapping, key: str, said: str) -> Edited:
+    entry = mapping.entry(key)
     if entry is None:
         return _first_that_holds(
-            mapping, driver, [_in_flow] if mapping.start.flow_style else [_at_end, _at_start]
+            mapping, key, said, [_in_flow] if mapping.start.flow_style else [_at_end, _at_start]
         )
     value = entry.value[0]
     at = yamltext.start_of(value)
     if not isinstance(value, ScalarEvent) or value.anchor or value.tag or value.style in {"|", ">"}:
-        message = f"{KEY} is an alias, anchor, tag or block; write it as plain `{KEY}: {driver}`"
+        message = f"{key} is an alias, anchor, tag or block; write it as plain `{key}: {said}`"
         raise unsupported(mapping.text, at, message)
-    if value.value == driver and not yamltext.is_null(value):
+    if value.value == said and not yamltext.is_null(value):
         return splice(mapping.text, [])
-    return _first_that_holds(mapping, driver, [_replaced])
+    return _first_that_holds(mapping, key, said, [_replaced])
 
 
-def _replaced(mapping: yamltext.YamlMapping, driver: Driver) -> Splice:
-    entry = mapping.entry(KEY)
+def _replaced(mapping: yamltext.YamlMapping, key: str, said: str) -> Splice:
+    entry = mapping.entry(key)
     if entry is None or not isinstance(value := entry.value[0], ScalarEvent):
-        raise unsupported(mapping.text, 0, f"{KEY} has no plain value")
+        raise unsupported(mapping.text, 0, f"{key} has no plain value")
     if value.style is None and not value.value:
         colon = re.compile(r"\s*:").match(mapping.text, yamltext.end_of(entry.key_event))
         if colon is None:
-            raise unsupported(mapping.text, yamltext.start_of(entry.key_event), f"{KEY} has no value")
-        return Splice(colon.end(), colon.end(), f" {driver}", KEY, None, driver.value)
+            raise unsupported(mapping.text, yamltext.start_of(entry.key_event), f"{key} has no value")
+        return Splice(colon.end(), colon.end(), f" {said}", key, None, said)
     quote = value.style or ""
     start, end = yamltext.start_of(value), yamltext.end_of(value)
     before = None if yamltext.is_null(value) else str(value.value)
-    return Splice(start, end, f"{quote}{driver}{quote}", KEY, before, driver.value)
+    return Splice(start, end, f"{quote}{said}{quote}", key, before, said)
 
 
-def _at_end(mapping: yamltext.YamlMapping, driver: Driver) -> Splice:
+def _at_end(mapping: yamltext.YamlMapping, key: str, said: str) -> Splice:
     """Put the key on a line of its own after the last line that says something."""
     text = mapping.text
     last = mapping.entries[-1]
@@ -177,11 +194,11 @@ def _at_end(mapping: yamltext.YamlMapping, driver: Driver) -> Splice:
         [yamltext.end_of(last.key_event)]
         + [yamltext.end_of(event) for event in last.value if not _is_nothing(event)],
     )
-    line = _block_line(mapping, driver)
+    line = _block_line(mapping, key, said)
     # A block scalar ends where the next line begins; everything else ends inside its line.
     after = end if end and text[end - 1] == "\n" else line_end(text, end)
     place, new, edit_at = new_line_after(text, after, line)
-    return Splice(place, place, new, KEY, None, driver.value, edit_at)
+    return Splice(place, place, new, key, None, said, edit_at)
 
 
 def _is_nothing(event: Event) -> bool:
@@ -189,26 +206,26 @@ def _is_nothing(event: Event) -> bool:
     return yamltext.start_of(event) == yamltext.end_of(event)
 
 
-def _at_start(mapping: yamltext.YamlMapping, driver: Driver) -> Splice:
+def _at_start(mapping: yamltext.YamlMapping, key: str, said: str) -> Splice:
     """Put the key before the first one: for a last value that would swallow a line after it."""
     text = mapping.text
     place = line_start(text, yamltext.start_of(mapping.entries[0].key_event))
     place += text.startswith(BOM, place)
-    new = _block_line(mapping, driver) + newline_at(text, place)
-    return Splice(place, place, new, KEY, None, driver.value)
+    new = _block_line(mapping, key, said) + newline_at(text, place)
+    return Splice(place, place, new, key, None, said)
 
 
-def _block_line(mapping: yamltext.YamlMapping, driver: Driver) -> str:
+def _block_line(mapping: yamltext.YamlMapping, key: str, said: str) -> str:
     first = yamltext.start_of(mapping.entries[0].key_event)
-    return f"{indent_at(mapping.text, first)}{KEY}: {driver}"
+    return f"{indent_at(mapping.text, first)}{key}: {said}"
 
 
-def _in_flow(mapping: yamltext.YamlMapping, driver: Driver) -> Splice:
+def _in_flow(mapping: yamltext.YamlMapping, key: str, said: str) -> Splice:
     opening = yamltext.start_of(mapping.start)
     if not mapping.entries:
-        return Splice(opening + 1, opening + 1, f"{KEY}: {driver}", KEY, None, driver.value)
+        return Splice(opening + 1, opening + 1, f"{key}: {said}", key, None, said)
     quote = mapping.entries[-1].key_event.style or ""
-    item = f"{quote}{KEY}{quote}: {quote}{driver}{quote}"
+    item = f"{quote}{key}{quote}: {quote}{said}{quote}"
     spans = [
         (
             yamltext.start_of(entry.key_event),
@@ -219,40 +236,41 @@ def _in_flow(mapping: yamltext.YamlMapping, driver: Driver) -> Splice:
         for entry in mapping.entries
     ]
     place, new, edit_at = insert_item(mapping.text, opening, spans, item)
-    return Splice(place, place, new, KEY, None, driver.value, edit_at)
+    return Splice(place, place, new, key, None, said, edit_at)
 
 
 def _first_that_holds(
     mapping: yamltext.YamlMapping,
-    driver: Driver,
-    ways: list[Callable[[yamltext.YamlMapping, Driver], Splice]],
+    key: str,
+    said: str,
+    ways: list[Callable[[yamltext.YamlMapping, str, str], Splice]],
 ) -> Edited:
     """Return the first way of editing after which the document differs in this one key and nothing else."""
-    wanted = _meaning_of_others(mapping)
+    wanted = _meaning_of_others(mapping, key)
     for way in ways:
-        edited = splice(mapping.text, [way(mapping, driver)])
+        edited = splice(mapping.text, [way(mapping, key, said)])
         try:
             after = yamltext.parse_mapping(decode(edited.text))
         except ConfigSyntaxError:
             continue
-        value = after.entry(KEY) if after else None
+        value = after.entry(key) if after else None
         if (
             after
             and value
-            and _meaning_of_others(after) == wanted
-            and yamltext.to_plain(after).get(KEY) == driver
+            and _meaning_of_others(after, key) == wanted
+            and yamltext.to_plain(after).get(key) == said
         ):
             return edited
-    message = f"the document is written in a way that cannot be changed safely; set `{KEY}: {driver}` by hand"
+    message = f"the document is written in a way that cannot be changed safely; set `{key}: {said}` by hand"
     raise unsupported(mapping.text, yamltext.start_of(mapping.start), message)
 
 
-def _meaning_of_others(mapping: yamltext.YamlMapping) -> list[object]:
+def _meaning_of_others(mapping: yamltext.YamlMapping, key: str) -> list[object]:
     """Return what every other entry says, in order."""
     return [
         (entry.key, yamltext.meaning((entry.key_event, *entry.value)))
         for entry in mapping.entries
-        if entry.key != KEY
+        if entry.key != key
     ]
 
 

@@ -22,6 +22,12 @@ MANAGERS: dict[str, re.Pattern[str]] = {
 }
 """What the headers of each tool say."""
 
+_DENIED = re.compile(
+    r"(?:\bnot|n't|\bnever|\bno longer|\bformerly|\bpreviously|\bused to)(?: +(?:be|been|being|yet|currently))? +\Z",
+    re.IGNORECASE,
+)
+"""What right before such words makes them say the opposite; in "do not edit, managed by" it is about something else."""
+
 
 def managed_by(text: bytes) -> tuple[str, int]:
     """Return the tool that a file's first comments name, and the line; empty and 0 for none."""
@@ -29,6 +35,6 @@ def managed_by(text: bytes) -> tuple[str, int]:
         comment = _COMMENT.match(line)
         said = comment[1].decode("utf-8", "replace") if comment else ""
         for name, pattern in MANAGERS.items():
-            if said and pattern.search(said):
+            if any(not _DENIED.search(said, 0, found.start()) for found in pattern.finditer(said)):
                 return name, number
     return "", 0

@@ -204,7 +204,12 @@ def flags_in_unit(text: bytes, flag: Flag, path: str = "") -> tuple[FlagValue, .
 
 
 def set_driver(text: bytes, driver: Driver, flag: Flag = KUBELET_DRIVER) -> Edited:
-    """Set the driver wherever one unit file gives this flag; adds none.
+    """Set the driver wherever one unit file gives this flag; see `set_flag`."""
+    return set_flag(text, flag, driver.value)
+
+
+def set_flag(text: bytes, flag: Flag, value: str) -> Edited:
+    """Set the value wherever one unit file gives this flag; adds none.
 
     Raises:
         ConfigSyntaxError: see `parse_unit`.
@@ -213,7 +218,7 @@ def set_driver(text: bytes, driver: Driver, flag: Flag = KUBELET_DRIVER) -> Edit
     return replace_values(
         decode_any(text),
         flags_in_unit(text, flag),
-        driver,
+        value,
         flag,
         lambda new: _said(new, flag),
     )

@@ -185,6 +185,10 @@ def _scalar(event: ScalarEvent) -> object:
     return text
 
 
+_BLANKS_AT_END = re.compile(r"(?<=\S)[ \t]++(?=#|\r?$)", re.MULTILINE)
+"""The kubelet's parser passes over tabs between a value and a comment, and ruamel.yaml does not; places stay the same."""
+
+
 def _one_document(text: str) -> tuple[Event, ...]:
     """Return the events of a text with at most one document: stream start, document start, its top, …; or both ends."""
     events = tuple(_events(text))
@@ -198,7 +202,9 @@ def _events(text: str) -> list[Event]:
     events: list[Event] = []
     depth = 0
     try:
-        for event in YAML(typ="safe", pure=True).parse(text):
+        for event in YAML(typ="safe", pure=True).parse(
+            _BLANKS_AT_END.sub(lambda blanks: " " * len(blanks[0]), text)
+        ):
             events.append(event)
             depth += isinstance(event, CollectionStartEvent)
             depth -= isinstance(event, CollectionEndEvent)

@@ -9,7 +9,7 @@ from migrator.facts.look import Look
 from migrator.facts.units import gather_unit
 from migrator.systemd import Units
 
-AGENTS = {
+WRITING_UNITS = {
     "Puppet": ("puppet.service", "pxp-agent.service"),
     "Chef": ("chef-client.service", "chef-client.timer", "cinc-client.service", "cinc-client.timer"),
     "Salt": ("salt-minion.service",),
@@ -25,7 +25,7 @@ def gather_agents(look: Look, units: Units | None) -> tuple[str, ...]:
     held = any(look.reader.exists(f"{directory}/agent_disabled.lock") for directory in _PUPPET_STATE)
     found = (
         gather_unit(look, units, name)
-        for tool, names in AGENTS.items()
+        for tool, names in WRITING_UNITS.items()
         if not (held and tool == "Puppet")
         for name in names
     )

@@ -23,7 +23,7 @@ _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _UID = "0" * 32
 TRANSIENT = "/run/systemd/transient"
 _SLICE_FILE = re.compile(r"(?:.+-)?kubepods(?:-.*)?\.slice")
-_INSISTED = frozenset(("cpu", "cpuacct", "cpuset", "memory", "pids", "hugetlb", "name=systemd"))
+INSISTED = frozenset(("cpu", "cpuacct", "cpuset", "memory", "pids", "hugetlb", "name=systemd"))
 """v1 hierarchies in which the kubelet looks for a cgroup before it believes that it exists (kops#3223)."""
 _SLICE_DROP_INS = re.compile(r"(?:(?:.+-)?kubepods(?:-.*)?\.)?slice\.d")
 
@@ -189,7 +189,7 @@ def enabled_controllers(reader: Reader, hierarchies: Iterable[Hierarchy]) -> tup
 def absent(look: Look, hierarchies: Iterable[Hierarchy], paths: Iterable[str]) -> tuple[str, ...]:
     """Return those of some cgroups that are not there, as mount + path; on v1 each controller's hierarchy counts (F41)."""
     hierarchies = tuple(hierarchies)
-    v1 = [each for each in hierarchies if each.version == 1 and _INSISTED.intersection(each.controllers)]
+    v1 = [each for each in hierarchies if each.version == 1 and INSISTED.intersection(each.controllers)]
     mounts = [each.mount for each in v1 or hierarchies if look.reader.exists(each.mount)]
     wanted = (f"{mount}{path}" for path in dict.fromkeys(paths) for mount in mounts)
     return tuple(each for each in wanted if not look.reader.exists(each))

@@ -65,7 +65,7 @@ def gather(
             enabled=enabled_controllers(reader, node.hierarchies),
             reserved_absent=absent(look, node.hierarchies, enforced_paths(kubelet)),
         )
-        runtime = replace(runtime_look.runtime, oci=gather_oci(look, runtime_look.runtime))
+        runtime = gather_oci(look, runtime_look.runtime)
         manager = gather_manager(look, units)
     progress("pods and containers")
     pods, others = gather_workloads(look, runtime_look.containers, tree.pods, kubelet.cgroup_root)

@@ -15,10 +15,10 @@ from migrator.configs.kubelet import KubeletConfig
 from migrator.configs.secrets import mask_words
 from migrator.configs.text import ConfigSyntaxError
 from migrator.errors import HostError
-from migrator.facts.kubelet_state import gather_checkpoints, places_of
+from migrator.facts.kubelet_state import gather_checkpoints, gather_pod_directories, places_of
 from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Source, Unit
-from migrator.facts.node import package_version
+from migrator.facts.packages import package_version
 from migrator.facts.units import (
     executable,
     find_process,
@@ -147,6 +147,7 @@ def gather_kubelet(look: Look, units: Units | None) -> KubeletLook:
         cpu_quota_period=settings.text("--cpu-cfs-quota-period", config.cpu_cfs_quota_period),
         checkpoints=gather_checkpoints(look, _value(decisive, "--root-dir")),
         places=places_of(look, pid),
+        pod_directories=gather_pod_directories(look, _value(decisive, "--root-dir")),
         kubeconfig=_value(decisive, "--kubeconfig") or "",
     )
     # The runtime's answer must not stand for a configuration that cannot be told.

@@ -19,6 +19,7 @@ ENFORCED_BY = {"kubeReservedCgroup": "kube-reserved", "systemReservedCgroup": "s
 _CHECKPOINTS = ("cpu_manager_state", "memory_manager_state")
 _POLICY = re.compile(r"[A-Za-z][A-Za-z-]{0,30}")
 _MAX_CHECKPOINT = 1 << 20
+_UID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
 _UNIFIED_TOGETHER = ("cpu", "memory")  # the two that the kubelet compares: k8s container_manager_linux.go
 
 
@@ -40,6 +41,15 @@ def gather_checkpoints(look: Look, root_dir: str | None) -> tuple[tuple[str, str
         else:
             look.unknown("kubelet.checkpoints", f"{path} names no policy")
     return tuple(found)
+
+
+def gather_pod_directories(look: Look, root_dir: str | None) -> tuple[str, ...]:
+    """Return the uids of the pods that the kubelet keeps a directory for; it makes one before anything else of a pod."""
+    return tuple(
+        name
+        for name in look.reader.names(f"{(root_dir or ROOT_DIR).rstrip('/')}/pods")
+        if _UID.fullmatch(name)
+    )
 
 
 def places_of(look: Look, pid: int) -> tuple[tuple[str, str], ...]:

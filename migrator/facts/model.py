@@ -185,6 +185,8 @@ class Kubelet:
     """(file, policy) of each manager's checkpoint, which the next start compares with the configuration (F60)."""
     places: tuple[tuple[str, str], ...] = ()
     """(controller, cgroup) of the running kubelet in the v1 hierarchies of `cpu` and `memory` (F45)."""
+    pod_directories: tuple[str, ...] = ()
+    """Uids of the pods that it keeps a directory for, those too that wait for a volume and have no sandbox yet (F25)."""
     kubeconfig: str = ""
     """Empty: standalone, no API server."""
 
@@ -203,6 +205,10 @@ class Handler:
     line: int = 0
     misspelt: tuple[str, ...] = ()
     """Keys that look like `SystemdCgroup` and are not (F13)."""
+    config_path: str = ""
+    """File of its own that its options name (ConfigPath). gVisor's tells `systemd_cgroup`, and `path` is that file then."""
+    version: str = ""
+    """Of gVisor's runsc, e.g. `release-20240807.0`; empty: another handler, or not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ UNIT_DIRECTORIES = (
 """Where a unit's file and drop-ins are looked for, first wins: systemd.unit(5), "Unit File Load Path"."""
 
 CGROUP_ROOT = "/sys/fs/cgroup"
+NO_KUBELET = "!kubelet.service"
 
 # cgroups(7) and the kernel's cgroup_subsys.h: what else stands among a v1 mount's options is an option.
 _V1_CONTROLLERS = frozenset(
@@ -39,7 +40,11 @@ class Distribution:
 
     name: str
     marks: tuple[tuple[str, ...], ...]
-    """Alternatives, of each all must be there: absolute paths, or names below systemd's unit directories."""
+    """Alternatives, of each all must be there, or with `!` not: absolute paths, or names below systemd's unit directories.
+
+    An empty directory tells nothing: one made it and went. What a product left behind tells nothing either where a kubelet
+    is a service of its own, for two kubelets do not run on one node.
+    """
     decides: tuple[str, ...] = ()
     """Its own files that decide the driver, or would if they were there; `*` in the last component."""
 
@@ -49,7 +54,11 @@ class Distribution:
 DISTRIBUTIONS: tuple[Distribution, ...] = (
     Distribution(
         "rke2",
-        (("rke2-server.service",), ("rke2-agent.service",), ("/var/lib/rancher/rke2/agent",)),
+        (
+            ("rke2-server.service",),
+            ("rke2-agent.service",),
+            ("/var/lib/rancher/rke2/agent/kubelet.kubeconfig", NO_KUBELET),
+        ),
         (
             "/var/lib/rancher/rke2/agent/etc/containerd/config-v3.toml.tmpl",
             "/var/lib/rancher/rke2/agent/etc/containerd/config.toml.tmpl",
@@ -58,7 +67,11 @@ DISTRIBUTIONS: tuple[Distribution, ...] = (
     ),
     Distribution(
         "k3s",
-        (("k3s.service",), ("k3s-agent.service",), ("/var/lib/rancher/k3s/agent",)),
+        (
+            ("k3s.service",),
+            ("k3s-agent.service",),
+            ("/var/lib/rancher/k3s/agent/kubelet.kubeconfig", NO_KUBELET),
+        ),
         (
             "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl",
             "/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl",
@@ -67,20 +80,29 @@ DISTRIBUTIONS: tuple[Distribution, ...] = (
     ),
     Distribution(
         "microk8s",
-        (("/var/snap/microk8s/current",),),
+        (
+            ("snap.microk8s.daemon-kubelite.service",),
+            ("snap.microk8s.daemon-kubelet.service",),
+            ("/var/snap/microk8s/current/args/kubelet", NO_KUBELET),
+        ),
         (
             "/var/snap/microk8s/current/args/kubelet",
             "/var/snap/microk8s/current/args/containerd-template.toml",
         ),
     ),
-    Distribution("k8s-snap", (("/var/snap/k8s/common",),), ("/var/snap/k8s/common/args/kubelet",)),
+    Distribution(
+        "k8s-snap",
+        (("snap.k8s.kubelet.service",), ("/var/snap/k8s/common/args/kubelet", NO_KUBELET)),
+        ("/var/snap/k8s/common/args/kubelet",),
+    ),
     Distribution(
         "k0s",
-        (("k0sworker.service",), ("k0scontroller.service",), ("/var/lib/k0s",)),
+        (("k0sworker.service",), ("k0scontroller.service",), ("/var/lib/k0s/kubelet.conf", NO_KUBELET)),
         ("/etc/k0s/k0s.yaml", "/etc/k0s/containerd.d/*.toml", "/etc/k0s/containerd.toml"),
     ),
     Distribution(
-        "openshift", (("machine-config-daemon-firstboot.service",), ("/etc/machine-config-daemon",))
+        "openshift",
+        (("machine-config-daemon-firstboot.service",), ("/etc/machine-config-daemon/currentconfig",)),
     ),
     Distribution(
         "kops",
@@ -93,7 +115,7 @@ DISTRIBUTIONS: tuple[Distribution, ...] = (
         ("/etc/eks/nodeadm.d/*.yaml",),
     ),
     Distribution("eks", (("/etc/eks/bootstrap.sh",),), ("/etc/kubernetes/kubelet/kubelet-config.json",)),
-    Distribution("minikube", (("/var/lib/minikube/certs",),)),
+    Distribution("minikube", (("/var/lib/minikube/certs/ca.crt",),)),
     Distribution("kind", (("/kind/kubeadm.conf",), ("/kind/version",)), ("/kind/kubeadm.conf",)),
     Distribution("kubespray", (("/etc/kubernetes/kubelet.env", "/etc/kubernetes/kubelet-config.yaml"),)),
     Distribution(
@@ -203,8 +225,8 @@ def detect_distribution(look: Look) -> tuple[str, str, tuple[str, ...]]:
             return name, "/etc/os-release", ()
     for each in DISTRIBUTIONS:
         for needed in each.marks:
-            found = [_find(look, path) for path in needed]
-            if all(found):
+            found = [_find(look, path.removeprefix("!")) for path in needed]
+            if all(bool(path) is not mark.startswith("!") for path, mark in zip(found, needed, strict=True)):
                 return each.name, found[0], tuple(_existing(look, each.decides))
     return "unknown", "", ()
 
@@ -216,20 +238,6 @@ def _existing(look: Look, patterns: Iterable[str]) -> Iterator[str]:
             yield from (f"{directory}/{each}" for each in fnmatch.filter(look.reader.names(directory), name))
         elif look.reader.exists(pattern):
             yield pattern
-
-
-def package_version(look: Look, *names: str) -> str | None:
-    """Return the version of the first of these Debian packages that is installed, without epoch and revision."""
-    text = look.reader.text("/var/lib/dpkg/status") or ""
-    for name in names:
-        found = re.search(
-            rf"^Package: {re.escape(name)}\n(?:\S.*\n| .*\n)*?Version: (?:\d+:)?(\d+\.\d+\.\d+)",
-            text,
-            re.MULTILINE,
-        )
-        if found:
-            return found[1]
-    return None
 
 
 def _find(look: Look, path: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -29,7 +30,7 @@ MAX_DEPTH = 5
 MAX_REFERENCES = 1000
 """Times that one file names kubepods; one with more is no configuration."""
 
-_AGENTS = (
+_MONITORING = (
     "alloy",
     "amazon-cloudwatch-agent",
     "cadvisor",
@@ -70,7 +71,11 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("environment", "/etc/default"),
     ("environment", "/etc/sysconfig"),
     ("kubernetes", "/etc/kubernetes"),
-    *(("agent", f"/etc/{name}{suffix}") for name in _AGENTS for suffix in ("", ".conf", ".toml", ".y*ml")),
+    *(
+        ("agent", f"/etc/{name}{suffix}")
+        for name in _MONITORING
+        for suffix in ("", ".conf", ".toml", ".y*ml")
+    ),
     ("system", "/etc/cgconfig*"),
     ("system", "/etc/cgrules*"),
     ("system", "/etc/tmpfiles.d"),
@@ -88,6 +93,10 @@ _SERVICES = {
     "snmp": ("snmpd",),
 }
 
+
+_ASIDE = ("~", ".bak", ".cgmigrate-saved", ".old", ".orig", ".save", ".swp", ".tmp")
+_ASIDE_OF_PACKAGES = re.compile(r"\.(?:dpkg|rpm|ucf|pac)-?(?:bak|dist|new|old|orig|save|tmp)$")
+"""Copies that an editor or a package manager keeps beside a file: nothing reads them."""
 
 _UNIT_TYPES = (".service", ".socket", ".timer", ".path", ".mount", ".automount", ".slice", ".target", ".swap")
 
@@ -129,7 +138,7 @@ class _Search:
             self.unknown(path, error.strerror or error if isinstance(error, OSError) else error)
             return
         for entry in entries:
-            if entry.is_symlink():
+            if entry.is_symlink() or is_aside(entry.name):
                 continue
             below = f"{path}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
@@ -164,12 +173,17 @@ class _Search:
             self.unknown(path, error)
             return False
         self.files += 1
-        self.size += len(data)
-        if b"\0" in data:
+        if b"\0" in data:  # a program; those of /usr/local/bin would use up what texts may take
             return False
+        self.size += len(data)
         if kind == "unit":
             self.units[path] = data
         return KUBEPODS in data and (kind != "script" or data.startswith(b"#!"))
+
+
+def is_aside(name: str) -> bool:
+    """Tell whether a file is a copy kept beside another one, which nothing reads."""
+    return name.endswith(_ASIDE) or _ASIDE_OF_PACKAGES.search(name) is not None
 
 
 def gather_references(look: Look, kubelet: Kubelet, runtime: Runtime) -> tuple[ReferringFile, ...]:
@@ -232,10 +246,15 @@ def _readers(look: Look, path: str, kind: str, units: dict[str, bytes]) -> set[s
 
 
 def _unit_of(path: str) -> set[str]:
-    """Return the unit that a file or a drop-in is of; none for a README or a copy kept aside."""
+    """Return the unit that a file or a drop-in is of, of a template all its instances; none for a README."""
     *_, directory, name = path.split("/")
-    unit = directory.removesuffix(".d") if directory.endswith(".d") and name.endswith(".conf") else name
-    return {unit} if unit.endswith(_UNIT_TYPES) else set()
+    is_drop_in = directory.endswith(".d") and name.endswith(".conf")
+    unit = directory.removesuffix(".d") if is_drop_in else name
+    stem, dot, kind = unit.rpartition(".")
+    # `watch@.service` is a file and no unit; a drop-in of `watch-.service` is one of every watch-….service.
+    if stem.endswith("@") or (is_drop_in and stem.endswith("-") and stem != "-"):
+        unit = f"{stem}*.{kind}"
+    return {unit} if dot and unit.endswith(_UNIT_TYPES) else set()
 
 
 def _is_unit(look: Look, name: str) -> bool:

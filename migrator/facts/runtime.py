@@ -19,7 +19,7 @@ from migrator.docker import Docker
 from migrator.errors import CgmigrateError
 from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Node, Runtime, Source, Unit
-from migrator.facts.node import package_version
+from migrator.facts.packages import package_version
 from migrator.facts.runtime_config import containerd_configured, crio_configured, docker_configured
 from migrator.facts.units import gather_unit
 from migrator.host import Reader

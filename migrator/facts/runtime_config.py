@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from migrator.cgroups import Driver as CgroupDriver
-from migrator.configs import containerd, crio, docker
+from migrator.configs import containerd, crio, docker, gvisor
 from migrator.configs.containerd_merge import (
     ConfigFile,
     ConfigFileError,
@@ -121,7 +121,7 @@ def containerd_configured(look: Look, runtime: Runtime, service: Unit) -> Runtim
         runtime,
         config_version=first.version if files[0].text is not None else 0,
         driver=decided(_containerd_chain(layers, first)) if known else Driver(value=None),
-        handlers=_handlers(first if daemon else merged[-1]),
+        handlers=tuple(_with_own_file(look, each) for each in _handlers(first if daemon else merged[-1])),
         legacy_systemd_cgroup=first.legacy_systemd_cgroup,
         ignored_cri_tables=tuple(
             sorted({name for each in first.configs for name in each.ignored_cri_tables})
@@ -195,9 +195,26 @@ def _handlers(merged: Effective) -> tuple[Handler, ...]:
             path=owned.file,
             line=owned.handler.line,
             misspelt=owned.handler.misspelt,
+            config_path=owned.handler.config_path or "",
         )
         for owned in merged.handlers
     )
+
+
+def _with_own_file(look: Look, handler: Handler) -> Handler:
+    """Return a handler of gVisor with what its own file says; what containerd's says of its driver has no effect."""
+    if handler.runtime_type != gvisor.RUNTIME_TYPE:
+        return handler
+    handler = replace(handler, systemd_cgroup=None)
+    path = handler.config_path
+    if not path.startswith("/"):
+        return handler
+    config = _parsed(look, "config-file", path, gvisor.read).config
+    file = look.files.get(path)
+    if config is None or file is None or not file.present:
+        return handler
+    on = None if config.driver is None else config.driver is CgroupDriver.SYSTEMD
+    return replace(handler, systemd_cgroup=on, binary_name=config.binary_name, path=path, line=config.line)
 
 
 def _imported(
@@ -220,11 +237,11 @@ def _imported(
             )
         files.append(ConfigFile(current, text))
         for pattern in layer.config.imports if layer.config else ():
-            pending += _matching(look.reader, current, pattern, daemon)
+            pending += imported_files(look.reader, current, pattern, daemon)
     return layers, files
 
 
-def _matching(reader: Reader, importing: str, pattern: str, daemon: Daemon | None) -> list[str]:
+def imported_files(reader: Reader, importing: str, pattern: str, daemon: Daemon | None) -> list[str]:
     """Return the files that an import names: relative to the importing file, several by name.
 
     Up to 1.6 a relative pattern with `*` is relative to the daemon's working directory, which is / under systemd.

@@ -7,7 +7,7 @@ import json
 from importlib import resources
 from typing import Any
 
-NAMES = ("answers-1", "audit-1", "facts-1", "plan-1", "verify-1")
+NAMES = ("answers-1", "audit-1", "facts-1", "plan-1", "report-1", "verify-1")
 
 
 def schema_bytes(name: str) -> bytes:

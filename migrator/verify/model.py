@@ -8,23 +8,12 @@ from dataclasses import dataclass, field
 
 from migrator.cgroups import Driver
 from migrator.facts.model import Facts
-from migrator.findings import Finding, Severity
+from migrator.findings import Finding, Rule, Severity
 from migrator.witness import Cgroup, Manifest
 
 VERIFY_VERSION = 1
 
 BLOCKER, WARNING, INFO = Severity.BLOCKER, Severity.WARNING, Severity.INFO
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One thing that verification holds a node to; `reference` is an F-number, or empty."""
-
-    id: str
-    severity: Severity
-    reference: str
-    description: str
-    """One sentence for the documentation: what was found."""
 
 
 # fmt: off
@@ -159,6 +148,11 @@ class Verification:
     findings: tuple[Finding, ...]
 
     @property
+    def blockers(self) -> tuple[Finding, ...]:
+        """What keeps the node from being proven to be on the expected driver."""
+        return tuple(finding for finding in self.findings if finding.severity is BLOCKER)
+
+    @property
     def ok(self) -> bool:
         """Whether the node is proven to be on the expected driver."""
-        return not any(finding.severity is BLOCKER for finding in self.findings)
+        return not self.blockers

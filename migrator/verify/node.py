@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from migrator.cgroups import Driver
+from migrator.cgroups import CgroupNameError, Driver
+from migrator.changes import gvisor_handlers, why_left
 from migrator.checks.base import command, kubelet_unit, plural, runtime_service, where
-from migrator.facts.model import Container, Facts, Handler, Pod, Tree
+from migrator.checks.containerd import runc_handlers
+from migrator.facts.model import Container, Facts, Pod, Tree
 from migrator.facts.model import Driver as DriverFact
 from migrator.plan_table import live_pods
 from migrator.verify.model import Ledger
+from migrator.witness import tree_root
 
 _SLACK = 1.0  # seconds: a process' start is known in clock ticks, a file's time by another clock
 
@@ -84,8 +87,8 @@ def _drivers(ledger: Ledger) -> None:
             if file
             else restart,
         )
-    for handler in facts.runtime.handlers:
-        if handler.is_default or not _is_runc(handler):
+    for handler in runc_handlers(facts):
+        if handler.is_default:
             continue
         uses = Driver.SYSTEMD if handler.systemd_cgroup else Driver.CGROUPFS
         ledger.hold(
@@ -97,6 +100,18 @@ def _drivers(ledger: Ledger) -> None:
             remediation=f"set SystemdCgroup = {str(expected is Driver.SYSTEMD).lower()} in the options of handler "
             f"{handler.name} in {facts.runtime.config_file}, then {restart}",
         )
+    for handler in gvisor_handlers(facts):
+        uses = Driver.SYSTEMD if handler.systemd_cgroup else Driver.CGROUPFS
+        if why_left(facts, handler) is None:
+            ledger.hold(
+                "verify-handler-driver",
+                uses is expected,
+                f"handler {handler.name}: {uses}",
+                handler.path,
+                summary=f"handler {handler.name} uses {uses}: pods with its runtime class land outside their cgroup",
+                remediation=f'set systemd-cgroup = "{str(expected is Driver.SYSTEMD).lower()}" in [runsc_config] of '
+                f"{handler.path}, and delete the pods that use it",
+            )
 
 
 def _chain(driver: DriverFact) -> str:
@@ -131,12 +146,20 @@ def _kubelet(ledger: Ledger) -> None:
 
 
 def _trees(ledger: Ledger) -> None:
-    """Find the other spelling's tree: the kubelet never looks at it again, and it keeps its CPU weight (F26)."""
-    trees = [tree for tree in ledger.evidence.facts.cgroups.trees if tree.driver != ledger.expected]
+    """Find every tree but the kubelet's own: nobody looks at it again, and it keeps its CPU weight (F26).
+
+    It is of the other spelling, or at the top while the kubelet has a root of its own.
+    """
+    facts = ledger.evidence.facts
+    try:
+        own = tree_root(ledger.expected, facts.kubelet.cgroup_root)
+    except CgroupNameError:  # that the root has no name is told where the tree is read
+        own = "/kubepods.slice" if ledger.expected is Driver.SYSTEMD else "/kubepods"
+    trees = [tree for tree in facts.cgroups.trees if tree.path != own]
     units = sorted(unit for unit in ledger.evidence.listed if unit.endswith(".slice"))
     old_units = plural(len(units), "slice unit") if ledger.expected is Driver.CGROUPFS else ""
     if not trees:
-        ledger.hold("verify-old-tree", True, "no tree of the other driver", said=("none", old_units))
+        ledger.hold("verify-old-tree", True, "no tree but the kubelet's own", said=("none", old_units))
     for path in sorted({tree.path for tree in trees}):
         found = [tree for tree in trees if tree.path == path]
         directories = sum(tree.directories for tree in found)
@@ -144,7 +167,7 @@ def _trees(ledger: Ledger) -> None:
         ledger.hold(
             "verify-old-tree",
             False,
-            "no tree of the other driver",
+            "no tree but the kubelet's own",
             path,
             said=(f"{plural(directories, 'directory')}, {populated} populated", old_units),
             summary=f"{path} is left in {plural(len(found), 'hierarchy')}: {plural(directories, 'directory')}, "
@@ -160,7 +183,7 @@ def _remove(trees: list[Tree], populated: int, ledger: Ledger) -> str:
     """Return the command that removes leftover trees; rmdir refuses where anything lives (F27)."""
     places = [f"{tree.mount}{tree.path}" for tree in trees]
     remove = command("find", *places, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";")
-    if ledger.expected is Driver.CGROUPFS:
+    if trees[0].driver == Driver.SYSTEMD:
         stem = trees[0].path.rpartition("/")[2]
         remove = f"{command('systemctl', 'stop', stem)}; {remove}"
     return f"{remove_pods(ledger.evidence.facts)} && {remove}" if populated else remove
@@ -203,7 +226,7 @@ def _literal(ledger: Ledger) -> None:
 def _literal_remedy(ledger: Ledger, names: list[str], paths: list[str]) -> str:
     """Return what moves these containers: the right handler, and their pods made anew by the kubelet."""
     facts = ledger.evidence.facts
-    wrong = [each for each in facts.runtime.handlers if _is_runc(each) and not each.systemd_cgroup]
+    wrong = [each for each in runc_handlers(facts) if not each.systemd_cgroup]
     words = [
         f"set SystemdCgroup = true in the options of handler {each.name} in {each.path or facts.runtime.config_file}"
         for each in wrong
@@ -227,10 +250,6 @@ def _sandboxes(pods: Iterable[Pod], ids: set[str]) -> set[str]:
     for pod in pods:
         found |= {each.id for each in pod.containers if each.sandbox and each.id in ids} or {pod.sandbox_id}
     return found - {""}
-
-
-def _is_runc(handler: Handler) -> bool:
-    return handler.runtime_type.startswith("io.containerd.runc")
 
 
 def _units(ledger: Ledger) -> None:

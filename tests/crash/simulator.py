@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsIndex
 
+from migrator.cgroups import Driver
 from migrator.containers import RuntimeContainer
 from migrator.doors import Doors
 from migrator.drain import DrainEvent, DrainOptions
@@ -37,6 +38,7 @@ from migrator.findings import Finding, Severity
 from migrator.host import Host, Output
 from migrator.kube import ANNOTATION, KubeControl, KubeError
 from migrator.systemd import ListedUnit, UnitControl, UnitState
+from migrator.verify import CheckResult, Verification
 from tests.crash.disk import Disk, remove_cgroup
 
 CONTROLLERS = ("memory", "systemd")
@@ -416,7 +418,7 @@ class SimHost(Host):
         super().__init__(machine.root)
         self.live = True
 
-    def run(self, argv: Sequence[str], timeout: float = 30) -> Output:  # noqa: ARG002
+    def run(self, argv: Sequence[str], timeout: float = 30, *, keep: Sequence[int] = ()) -> Output:  # noqa: ARG002
         """Refuse: no step may need a program that is not behind another door."""
         raise HostError(f"{argv[0]}: no such program on a simulated node")
 
@@ -664,9 +666,15 @@ def doors(machine: Machine) -> Doors:
         machine.need_runtime()
         return kind, machine.units[f"{machine.runtime}.service"].driver
 
-    def verify(driver: str, pods: Sequence[Mapping[str, Any]], window: float) -> Sequence[Finding]:
-        del window
-        return [_finding(text) for text in judge(machine, driver, pods)]
+    def verify(driver: str, pods: Sequence[Mapping[str, Any]], window: float) -> Verification:
+        findings = tuple(_finding(text) for text in judge(machine, driver, pods))
+        return Verification(
+            expected=Driver(driver),
+            reloaded=True,
+            settle=window,
+            checks=tuple(_checks(machine)),
+            findings=findings,
+        )
 
     return Doors(
         host=host,
@@ -698,6 +706,19 @@ def judge(machine: Machine, driver: str, pods: Iterable[Mapping[str, Any]]) -> I
     for each in machine.containers.values():
         if each.driver != driver:
             yield f"{each.pod.name}: a container of the other driver"
+
+
+def _checks(machine: Machine) -> Iterator[CheckResult]:
+    """Yield where everything that runs is, as both witnesses would."""
+    for each in machine.containers.values():
+        if each.state == "running":
+            pod = f"{each.pod.namespace}/{each.pod.name}"
+            slice_ = each.cgroup.rpartition("/")[0]
+            yield CheckResult(name=pod, place=slice_, cgroupfs="exists", systemd=slice_, ok=True)
+            label = f"{pod} {each.name or 'sandbox'}"
+            yield CheckResult(
+                name=label, place=each.cgroup, cgroupfs="1 process", systemd=each.cgroup, ok=True
+            )
 
 
 def _finding(text: str) -> Finding:

@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from migrator import __version__, cli
 from migrator.checks import CHECKS
+from migrator.containerd_dump import RULES as PLAN_RULES
 from migrator.errors import EXIT_CODE_MEANING, ExitCode
 from migrator.schemas import NAMES, load_schema
 from migrator.steps.registry import KINDS
@@ -84,7 +85,7 @@ def test_every_exit_code_has_a_meaning() -> None:
     assert list(ExitCode) == list(EXIT_CODE_MEANING)
 
 
-@pytest.mark.parametrize("each", [*CHECKS, *RULES])
+@pytest.mark.parametrize("each", [*CHECKS, *PLAN_RULES, *RULES])
 def test_every_finding_is_in_the_reference(each: str) -> None:
     page = text("docs", "reference", "findings.md")
 

@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 
 from migrator import answers, audit, cgroups, cri, drain, kube, limits, references, translate
 from migrator.cgroups import CgroupNameError, Driver, QoS, Runtime, RuntimeUnknownError
-from migrator.configs import containerd, crio, docker, flags, kubelet, units
+from migrator.configs import containerd, crio, docker, flags, gvisor, kubelet, units
 from migrator.configs.diff import unified_diff
 from migrator.configs.secrets import mask_secrets, mask_shapes, mask_words
 from migrator.configs.text import ConfigSyntaxError, Edited
@@ -110,9 +110,20 @@ def _kubelet_config(data: bytes) -> None:
 
 
 def _containerd_config(data: bytes) -> None:
-    config = containerd.read(data)
-    containerd.settable_handlers(config)
-    _edited(containerd.set_driver, data)
+    containerd.read(data)
+    _edited(_set_handlers, data)
+
+
+def _set_handlers(data: bytes, driver: Driver) -> Edited:
+    handlers = containerd.read(data).handlers.values()
+    return containerd.set_driver(
+        data, driver, [each.name for each in handlers if containerd.is_runc(each)] or ["runc"]
+    )
+
+
+def _runsc_config(data: bytes) -> None:
+    gvisor.read(data)
+    _edited(gvisor.set_driver, data)
 
 
 def _crio_config(data: bytes) -> None:
@@ -365,7 +376,7 @@ class _AnsweringDocker(Host):
         super().__init__()
         self.answer = data.decode("utf-8", "replace")
 
-    def run(self, argv: Sequence[str], timeout: float = 30) -> Output:  # noqa: ARG002 it answers at once
+    def run(self, argv: Sequence[str], timeout: float = 30, *, keep: Sequence[int] = ()) -> Output:  # noqa: ARG002
         answer = ID if "--quiet" in argv else self.answer
         return Output(tuple(argv), 0, answer, "")
 
@@ -506,9 +517,17 @@ def _references(data: bytes) -> None:
 # -- seeds ---------------------------------------------------------------------------------------------------------
 
 
+_WITH_A_BROKEN_FILE = ("containerd-misspelt", "docker-daemon-json-comment")
+
+
 def _files(*names: str) -> tuple[bytes, ...]:
-    """Return the distinct texts of these files of the bundled nodes."""
-    found = (path.read_bytes() for name in names for path in sorted(NODES.glob(f"*/root/{name}")))
+    """Return the distinct texts of these files of the bundled nodes, but for nodes that are there for a file that is refused."""
+    found = (
+        path.read_bytes()
+        for name in names
+        for path in sorted(NODES.glob(f"*/root/{name}"))
+        if path.relative_to(NODES).parts[0] not in _WITH_A_BROKEN_FILE
+    )
     return tuple(dict.fromkeys(found))
 
 
@@ -913,6 +932,7 @@ TARGETS: dict[str, Target] = {
             (*_CONTAINERD, *_files("etc/containerd/config.toml")),
             _TOML_WORDS,
         ),
+        Target("runsc-toml", _runsc_config, _CONFIG_ERRORS, _files("etc/containerd/runsc.toml"), _TOML_WORDS),
         Target("crio-toml", _crio_config, _CONFIG_ERRORS, _CRIO, _TOML_WORDS),
         Target(
             "unit-file",

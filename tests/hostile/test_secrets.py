@@ -171,11 +171,15 @@ def test_a_whole_migration_and_the_way_back_say_no_secret(
     say("apply", plan, "--yes")
     say("status")
     say("status", "--format", "json")
+    for form in ("text", "json", "html"):
+        say("report", "--format", form)
     say("verify", code=2)
     say("audit", "--format", "json")
     (image / "var/lib/kubelet/config.yaml").write_text(f"{edited}# edited\n")
     say("rollback", "--yes")
     say("status")
+    for form in ("text", "json", "html"):
+        say("report", "--format", form)
 
     assert [] == [(done.args, forms) for done in outputs if (forms := holding(done.stdout + done.stderr))]
     assert [] == holding(plan.read_text())

@@ -96,9 +96,12 @@ def test_no_command_lets_a_byte_of_the_node_act_on_the_terminal(hostile: Path, t
             ("apply", "--root", hostile, plan, "--yes"),
             ("audit", "--root", hostile),
             ("status", "--root", hostile),
+            ("report", "--root", hostile),
             ("apply", "--root", hostile, plan, "--yes"),
             ("rollback", "--root", hostile, "--yes"),
             ("status", "--root", hostile),
+            ("report", "--root", hostile),
+            ("report", "--root", hostile, "--format", "html"),
             ("rollback", "--root", hostile, plan.name),
             ("verify", "--root", hostile),
             ("translate", "--in-place", plan),
@@ -216,6 +219,13 @@ def test_a_journal_is_shown_like_the_text_of_others(tmp_path: Path) -> None:
     assert 3 <= text.stdout.count("\\x1b]52;c;")
     assert EVIL == json.loads(data.stdout)[0]["reason"]
     assert data.stdout.isascii()
+    for form in ("text", "html"):
+        told = cgmigrate("report", "--root", tmp_path, "--format", form)
+        assert (7, []) == (told.returncode, raw(told.stdout + told.stderr))
+        assert 3 <= told.stdout.count("\\x1b]52;c;")
+    told = cgmigrate("report", "--root", tmp_path, "--format", "json")
+    assert EVIL == json.loads(told.stdout)["reason"]
+    assert told.stdout.isascii()
 
 
 def test_an_error_and_the_progress_of_a_run_are_shown_visibly(capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,6 +338,7 @@ def test_nothing_else_in_the_product_writes_to_a_terminal() -> None:
         "prompts.py": 1,
         "options.py": 2,  # the version; JSON, which is ASCII
         "commands_look.py": 2,  # the plan and the schema as JSON
+        "commands_report.py": 2,  # the page and the text of a report, each text in them through `plain`
         "__main__.py": 1,  # the version
     }
     writing = re.compile(

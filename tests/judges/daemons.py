@@ -54,13 +54,16 @@ CONTAINERD = {"1.4": "bullseye", "1.6": "bookworm", "1.7": "trixie", "2.x": "sid
 DOCKERD = {"20.10": "bookworm", "26.1": "trixie", "28.x": "sid"}
 
 
-def in_private_root(root: Path, argv: Sequence[object]) -> list[str]:
-    """Return the command that runs ARGV with folders of ROOT as its /etc, /run, /var/lib and /opt, in /."""
+def in_private_root(root: Path, argv: Sequence[object], *more: str) -> list[str]:
+    """Return the command that runs ARGV with folders of ROOT as its /etc, /run, /var/lib and /opt, in /.
+
+    MORE are options of unshare(1).
+    """
     for name in PRIVATE:
         (root / name).mkdir(parents=True, exist_ok=True)
     binds = " && ".join(f'mount --bind "$1/{name}" /{name}' for name in PRIVATE)
     script = f'{binds} && cd / && shift && exec "$@"'
-    unshare = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", script, "sh"]
+    unshare = ["unshare", "--mount", "--propagation", "private", *more, "--", "sh", "-c", script, "sh"]
     return [*unshare, str(root), *map(str, argv)]
 
 
@@ -175,6 +178,28 @@ class Dockerd:
         nobody = ["setpriv", "--reuid", "65534", "--clear-groups", "--", self.folder / "dockerd", *common]
         done = subprocess.run(in_private_root(root, nobody), capture_output=True, text=True, check=False)
         return None if "needs to be started with root" in done.stderr else done.stderr[-500:]
+
+    def refuses_to_start(self, root: Path, *flags: str) -> str | None:
+        """Return why the daemon, really started on daemon.json in ROOT, refuses a setting; None when it gets past them.
+
+        It has a network of its own, and after its settings ends on a temporary folder that nobody can make.
+        """
+        argv = [
+            self.folder / "dockerd",
+            "--containerd",
+            "/run/none.sock",
+            "--userland-proxy-path",
+            "/bin/true",
+        ]
+        done = subprocess.run(
+            in_private_root(root, [*argv, *flags], "--net", "--pid", "--fork", "--kill-child"),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "DOCKER_TMPDIR": "/proc/none"},
+        )
+        return None if "Unable to get the TempDir" in done.stderr else done.stderr[-500:]
 
 
 @cache

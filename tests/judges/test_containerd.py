@@ -47,7 +47,11 @@ def facts(root: Path, version: str | None) -> tuple[Runtime, Look]:
 
 def edited(root: Path, version: str | None, driver: Driver) -> Files:
     """Return the files that the plan would write, changed."""
-    runtime, look = facts(root, version)
+    return planned(*facts(root, version), driver)
+
+
+def planned(runtime: Runtime, look: Look, driver: Driver) -> Files:
+    """Return the files of a node that a plan would change, changed."""
     changed: dict[str, bytes] = {}
     for path, editor in containerd_editors(runtime, look.read, driver):
         before = changed.get(path, look.read(path))

@@ -4,15 +4,23 @@
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from migrator.cgroups import Driver
+from migrator.checks import CHECKS
 from migrator.configs import docker
 from migrator.configs.docker import EXEC_OPTION
 from migrator.configs.text import BOM
+from migrator.facts.look import Look
+from migrator.facts.model import Runtime
+from migrator.facts.runtime_config import docker_configured
+from migrator.facts.units import unit_on_disk
+from tests.unit.facts_base import QUIET
+from tests.unit.nodes import lay
 
 from .daemons import DOCKERD, SUITES, Dockerd
 
@@ -113,3 +121,51 @@ def test_the_same_list_as_a_flag_and_in_the_file_is_why_a_flag_is_changed_where_
     both = judge(version, tmp_path, docker.set_driver(b"{}", Driver.SYSTEMD).text, *flag)
     assert "specified both as a flag and in the configuration file: exec-opts" in (both or "")
     assert judge(version, tmp_path, b"{}", *flag) is None
+
+
+REFUSED = 'cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"'
+PARENTS = [
+    ("file", "/docker", True),
+    ("file", "docker", True),
+    ("file", ".slice", True),
+    ("file", "kube.slice/docker", True),
+    ("file", "docker.slice", False),
+    ("file", "kube-docker.slice", False),
+    ("file", "", False),
+    ("flag", "/docker", True),
+    ("flag", "docker.slice", False),
+]
+
+
+@pytest.mark.parametrize("version", DOCKERD)
+@pytest.mark.parametrize(("place", "parent", "is_bad"), PARENTS)
+@pytest.mark.usefixtures("judges")
+def test_a_cgroup_parent_that_stops_dockerd_under_systemd_is_a_blocker_before_and_validate_does_not_see_it(
+    version: str, place: str, parent: str, is_bad: bool, tmp_path: Path
+) -> None:
+    flags = [f"--cgroup-parent={parent}"] if place == "flag" else []
+    settings = {"bridge": "none", "iptables": False, **({} if flags else {"cgroup-parent": parent})}
+    before = docker.set_driver(json.dumps(settings).encode(), Driver.CGROUPFS).text
+    daemon = Dockerd(SUITES[DOCKERD[version]].path)
+
+    assert judge(version, tmp_path, before, *flags) is None
+    assert daemon.refuses_to_start(tmp_path, *flags) is None
+    found = blockers(tmp_path, *flags)
+    after = docker.set_driver(before, Driver.SYSTEMD).text
+
+    assert judge(version, tmp_path, after, *flags) is None
+    refused = daemon.refuses_to_start(tmp_path, *flags)
+    assert found == (["cgroup-parent"] if is_bad else [])
+    assert (REFUSED in (refused or "")) is is_bad, refused
+    assert is_bad or refused is None
+
+
+def blockers(root: Path, *flags: str) -> list[str]:
+    """Return what the audit says of the parent that dockerd gives to containers."""
+    unit = {
+        "/usr/lib/systemd/system/docker.service": f"[Service]\nExecStart=/usr/sbin/dockerd {' '.join(flags)}\n"
+    }
+    look = Look(lay(root, unit))
+    service = unit_on_disk(look, "docker.service")
+    runtime = docker_configured(look, Runtime(kind="docker"), service, QUIET.node)
+    return [each.id for each in CHECKS["cgroup-parent"].find(replace(QUIET, runtime=runtime))]

@@ -12,6 +12,7 @@ import pytest
 
 from .conftest import MakeNode
 from .cycle import PLAN, assert_on_cgroupfs, assert_on_systemd, cgmigrate, config_files, document, files
+from .machine import until
 from .node import KUBELET_CONFIG, RUNTIME_CONFIG, Node
 from .process import NodeProcess
 from .test_killed import journal
@@ -266,3 +267,14 @@ def test_a_state_disk_that_is_full_holds_the_way_back_of_a_finished_run_only(mak
     assert "rolled-back" == status(node, 0)
     assert_on_cgroupfs(node)
     assert original == files(node)
+
+
+def test_sandboxes_that_the_new_kubelet_makes_twice_are_no_failure(node: Node) -> None:
+    cgmigrate(node, "plan", "-o", PLAN)
+    process = node.popen(["cgmigrate", "apply", PLAN, "--yes"])
+    until("the last proof to begin", lambda: ("applying", "verify") in journal(node), 180, 0.1)
+    time.sleep(5)  # into the middle of the watch
+    node.run(["pkill", "-9", "-x", "pause"])
+    said, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, said + errors
+    cgmigrate(node, "verify")

@@ -65,10 +65,12 @@ def test_forward_and_back_and_forward_again(node: Node) -> None:
     node.run("systemctl daemon-reload")
     assert document(node, "verify")["ok"]
     assert "already-migrated" in cgmigrate(node, "audit").stdout
+    assert_reported(node, plan, "committed", ["forward"])
 
     cgmigrate(node, "rollback", "--yes")
 
     assert_on_cgroupfs(node)
+    assert_reported(node, plan, "rolled-back", ["forward", "back"])
     assert original == files(node)
     assert_watching(node, "kubepods/burstable")
     assert document(node, "verify", "--expect", "cgroupfs")["ok"]
@@ -108,6 +110,28 @@ def assert_watching(node: Node, place: str) -> None:
     node.run("systemctl restart watch")
     shown = node.run("systemctl show -P NeedDaemonReload -P ActiveState -P ConditionResult watch").stdout
     assert ["active", "no", "yes"] == sorted(shown.split())
+
+
+def assert_reported(node: Node, plan: dict[str, list[dict[str, Any]]], status: str, ways: list[str]) -> None:
+    """The run's own record tells its outage, what the witnesses said, and the tree that is there."""
+    told = document(node, "report")
+    after = {each["path"]: each["what"] for each in told["tree_after"]}
+    pods = {
+        row["to_path"]: f"{row['namespace']}/{row['pod']}"
+        for row in plan["translations"]
+        if row["kind"] == "pod"
+    }
+
+    assert (status, True, [], {}) == (told["status"], told["settled"], told["missing"], told["failed"] or {})
+    assert ways == [each["direction"] for each in told["outages"]]
+    assert all(0 < each["seconds"] < 300 for each in told["outages"])
+    assert told["verification"]["ok"]
+    assert all(each["ok"] for each in told["verification"]["checks"])
+    assert pods == {path: what for path, what in after.items() if path in pods}
+    if status == "committed":
+        running = {each.id for each in node.containers()}
+        assert running == {each for each in running if any(each in path for path in after)}
+    assert cgmigrate(node, "report", "--format", "html").stdout.startswith("<!DOCTYPE html>")
 
 
 def assert_only_the_diff_changed(

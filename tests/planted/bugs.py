@@ -26,6 +26,12 @@ BUGS = {
         'if manifests and any(path.startswith(f"{manifests}/") for path in paths):',
         "if False:",
     ),
+    "a plan is made although containerd makes something else of its edit": Bug(
+        "containerd_dump.py", "    if wrong:\n", "    if False:\n"
+    ),
+    "an edit that has no effect passes because no other key changes": Bug(
+        "containerd_dump.py", "if handler.systemd_cgroup is not True and not unseen", "if False"
+    ),
     "the undo is written after the change": Bug(
         "engine.py",
         """            self.journal.write(Kind.CAPTURED, planned.id, undo=step.capture(self.hands))
@@ -212,5 +218,20 @@ BUGS = {
         "steps/sandboxes.py",
         '        return is_slice == (self.foreign_parent == "systemd") and "kubepods" in parent',
         '        return not is_slice and "kubepods" in parent',
+    ),
+    "a cgroup that was there in part goes on the way back": Bug(
+        "reserved.py",
+        "and len(absent(facts, each.place)) == mounts",
+        "and mounts",
+    ),
+    "the kubelet stays outside its reserved cgroup": Bug(
+        "reserved.py",
+        "if setting in _FOLLOW and path",
+        "if setting not in _FOLLOW and path",
+    ),
+    "with a root of its own a tree at the top stays": Bug(
+        "plan_steps.py",
+        "for above in dict.fromkeys((root, ()))]",
+        "for above in (root,)]",
     ),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from migrator.changes import file_changes
+from migrator.errors import BlockedError
 from migrator.facts.gather import gather
 from tests.unit.nodes import lay
 
@@ -23,7 +24,9 @@ IMPORTS = 'imports = ["conf.d/*.toml"]\n'
 
 
 def status(version: str) -> dict[str, str]:
-    return {"/var/lib/dpkg/status": f"Package: containerd.io\nVersion: {version}-1\n"}
+    return {
+        "/var/lib/dpkg/status": f"Package: containerd.io\nStatus: install ok installed\nVersion: {version}-1\n"
+    }
 
 
 def handler(
@@ -112,3 +115,12 @@ def test_a_handler_of_containerd_is_set_where_it_decides(
         for change in changes
     }
     assert expected == added
+
+
+def test_a_refusal_tells_its_place_once(tmp_path: Path) -> None:
+    text = "version = 2\n" + handler(V2, driver=None) + "systemdCgroup = false\n"
+    reader = lay(tmp_path, {**KUBELET, **status("1.7.13"), MAIN: text})
+
+    with pytest.raises(BlockedError) as refusal:
+        file_changes(gather(reader), reader.read)
+    assert refusal.value.message.startswith(f"{MAIN}:5: systemdCgroup is not the key")

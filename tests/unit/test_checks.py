@@ -43,7 +43,15 @@ from tests.unit.test_checks_host import TABLE as HOST_TABLE
 B, W, I = Severity.BLOCKER, Severity.WARNING, Severity.INFO  # noqa: E741 (columns of the table)
 
 NVIDIA = Handler(name="nvidia", runtime_type="io.containerd.runc.v2", binary_name="nvidia-container-runtime")
-GVISOR = Handler(name="gvisor", runtime_type="io.containerd.runsc.v1")
+KATA = Handler(name="kata", runtime_type="io.containerd.kata.v2")
+GVISOR = Handler(
+    name="gvisor",
+    runtime_type="io.containerd.runsc.v1",
+    config_path="/etc/containerd/runsc.toml",
+    path="/etc/containerd/runsc.toml",
+    line=1,
+    version="release-20240807.0",
+)
 FLAG = source("cgroupfs", FLAGS_ENV, 1, "env-file")
 OTHER = Container(id=ID, name="registry", state="running", pids=(7,))
 TRIGGERED = replace(unit("kubelet.service"), triggers=("/etc/x.conf:3: ConditionPathExists=|/etc/site",))
@@ -402,7 +410,24 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         but(runtime={"handlers": (RUNC, Handler(name="x", runtime_type="", systemd_cgroup=True))}),
         {("handlers-differ", W, "F11")},
     ),
-    ("gVisor", but(runtime={"handlers": (RUNC, GVISOR)}), {("handler-own-setting", W, "F11")}),
+    ("Kata", but(runtime={"handlers": (RUNC, KATA)}), {("handler-own-setting", W, "F11")}),
+    *(
+        (
+            f"gVisor, {what}",
+            but(facts, runtime={"handlers": (facts.runtime.handlers[0], replace(GVISOR, **changed))}),
+            {("gvisor-driver", severity, "F11")} if severity else set(),
+        )
+        for what, facts, changed, severity in (
+            ("which the plan sets", QUIET, {}, I),
+            ("of an unknown version", QUIET, {"version": ""}, W),
+            ("too old", QUIET, {"version": "20201216.0"}, W),
+            ("without ConfigPath", QUIET, {"config_path": "", "path": CONTAINERD_CONFIG}, W),
+            ("whose file is not there", QUIET, {"path": CONTAINERD_CONFIG}, W),
+            ("ahead of the node", QUIET, {"systemd_cgroup": True}, W),
+            ("left behind", switched(QUIET), {"systemd_cgroup": False}, W),
+            ("switched with the node", switched(QUIET), {"systemd_cgroup": True}, None),
+        )
+    ),
     (
         "a default handler that is not there",
         but(runtime={"handlers": (replace(RUNC, name="nvidia", is_default=False),)}),
@@ -447,13 +472,28 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
                     "enforce_node_allocatable": ("pods", word),
                 }
             ),
-            {("reserved-cgroups", B, reference)},
+            {("reserved-cgroups", severity, reference)},
         )
-        for value, word, reference in (
-            ("/kubelet", "kube-reserved", "F38"),
-            ("/kube-reserved", "kube-reserved-compressible", "F40"),
-            ("/system.slice/kubelet.service", "kube-reserved", "F39"),
+        for value, word, severity, reference in (
+            ("/kubelet", "kube-reserved", W, "F38"),
+            ("/kube-reserved", "kube-reserved-compressible", W, "F40"),
+            ("/system.slice/kubelet.service", "kube-reserved", B, "F39"),
+            ("/a.scope", "kube-reserved", B, "F39"),
+            ("/system", "kube-reserved", B, "F38"),
+            ("/", "kube-reserved", B, "F38"),
+            ("/a b", "kube-reserved", B, "F38"),
         )
+    ),
+    (
+        "a reserved cgroup that is not there on cgroup v2",
+        but(
+            kubelet={
+                "reserved_cgroups": (("kubeReservedCgroup", "/kubelet"),),
+                "enforce_node_allocatable": ("kube-reserved",),
+            },
+            cgroups={"reserved_absent": ("/sys/fs/cgroup/kubelet.slice",)},
+        ),
+        {("reserved-cgroups", B, "F38")},
     ),
     (
         "reserved, not enforced",
@@ -475,7 +515,20 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         but(kubelet={"reserved_cgroups": (("kubeletCgroups", "/system/kubelet"),)}),
         {("reserved-cgroups", W, "F44")},
     ),
+    (
+        "the kubelet's own unit, which is literally so under either driver",
+        but(kubelet={"reserved_cgroups": (("kubeletCgroups", "/system.slice/kubelet.service"),)}),
+        set(),
+    ),
     ("a cgroup root", but(kubelet={"cgroup_root": "/kubelet"}), {("cgroup-root", W, "F43")}),
+    (
+        "processes at the top that are nobody's, beside a cgroup root",
+        but(
+            kubelet={"cgroup_root": "/kubelet"},
+            cgroups={"trees": (tree("cgroupfs", 1),)},
+        ),
+        {("cgroup-root", W, "F43"), ("cgroup-root", B, "F27")},
+    ),
     (
         "a cgroup root that nobody has made under its new name",
         but(
@@ -821,7 +874,11 @@ def test_a_reserved_cgroup_is_named_in_its_new_spelling() -> None:
             "enforce_node_allocatable": ("kube-reserved",),
         }
     )
-    assert "/kube_reserved.slice" in _only(facts, "reserved-cgroups").summary
+    found = _only(facts, "reserved-cgroups")
+    assert "/kube_reserved.slice" in found.summary
+    assert "ConfigMap" in found.detail
+    standalone = _only(but(facts, node={"distribution": "standalone"}), "reserved-cgroups")
+    assert "ConfigMap" not in standalone.detail
 
 
 def test_words_of_the_node_are_quoted_in_commands() -> None:

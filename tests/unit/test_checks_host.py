@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from migrator.checks import run_checks
-from migrator.checks.programs import runc_release
 from migrator.checks.restart import microseconds
+from migrator.checks.runc import runc_release
 from migrator.facts.model import Container, Driver, Facts, Hierarchy
 from migrator.findings import Severity
 from tests.unit.facts_base import (
@@ -129,7 +129,14 @@ TABLE: list[tuple[str, Facts, Found]] = [
     # devices
     ("GPUs without links", but(node=GPU | {"gpu_links": False}), {("gpu-node", W, "F55")}),
     ("GPUs, links unknown", but(node=GPU), {("gpu-node", W, "F55")}),
-    ("GPUs with links", but(node=GPU | {"gpu_links": True}), {("gpu-node", I, "F55")}),
+    *(
+        (
+            f"GPUs with links, and {runc or 'an unknown runc'}",
+            but(node=GPU | {"gpu_links": True}, runtime={"oci": runc}),
+            {("gpu-node", severity, "F55")},
+        )
+        for runc, severity in (("runc 1.1.7", I), ("runc 1.3.0-rc.1", I), ("", W), ("crun 1.8.1-1", W))
+    ),
     (
         "GPUs with links and an old runc",
         but(node=GPU | {"gpu_links": True}, runtime={"oci": "runc 1.1.6"}),
@@ -282,6 +289,24 @@ TABLE: list[tuple[str, Facts, Found]] = [
     (
         "slices of a pod that is no more",
         but(switched(), cgroups={"kubepods_units": ("kubepods.slice", SLICE)}),
+        {("leaked-pod-units", I, "F25")},
+    ),
+    (
+        "the slice of a pod that waits for a volume",
+        but(
+            switched(),
+            kubelet={"pod_directories": (UID,)},
+            cgroups={"kubepods_units": ("kubepods.slice", SLICE)},
+        ),
+        set(),
+    ),
+    (
+        "the slice of a pod that a kubelet knew which no longer runs",
+        but(
+            switched(),
+            kubelet={"pod_directories": (UID,), "argv": ()},
+            cgroups={"kubepods_units": ("kubepods.slice", SLICE)},
+        ),
         {("leaked-pod-units", I, "F25")},
     ),
     (

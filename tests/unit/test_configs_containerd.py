@@ -10,8 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.cgroups import Driver
-from migrator.configs import ConfigSyntaxError, Edit, UnsupportedShapeError
-from migrator.configs.containerd import read, set_driver, settable_handlers, unsettable
+from migrator.configs import ConfigSyntaxError, Edit, Edited, UnsupportedShapeError, containerd
+from migrator.configs.containerd import ContainerdConfig, is_runc, read, unsettable
+
+
+def settable(config: ContainerdConfig) -> tuple[str, ...]:
+    """Return the handlers whose driver a file alone decides, with `runc` where containerd's default makes it one."""
+    named = [name for name, handler in config.handlers.items() if is_runc(handler)]
+    is_default = config.default_runtime_name in {None, "", "runc"}
+    return tuple(named + ["runc"] * (is_default and "runc" not in config.handlers))
+
+
+def set_all(text: bytes | None, driver: Driver) -> Edited:
+    """Set the driver of every handler that a file alone decides."""
+    return containerd.set_driver(text, driver, settable(read(text)))
+
 
 V2 = 'plugins."io.containerd.grpc.v1.cri"'
 V3 = "plugins.'io.containerd.cri.v1.runtime'"
@@ -316,14 +329,14 @@ EDITS: list[tuple[str, str | None, str]] = [
 
 @pytest.mark.parametrize(("before", "after"), [row[1:] for row in EDITS], ids=[row[0] for row in EDITS])
 def test_every_runc_handler_is_set_and_nothing_else_changes(before: str | None, after: str) -> None:
-    edited = set_driver(before.encode() if before is not None else None, Driver.SYSTEMD)
+    edited = set_all(before.encode() if before is not None else None, Driver.SYSTEMD)
     assert edited.text.decode() == after
     config = read(edited.text)
-    assert {name: config.handlers[name].driver for name in settable_handlers(config)} == dict.fromkeys(
-        settable_handlers(config),
+    assert {name: config.handlers[name].driver for name in settable(config)} == dict.fromkeys(
+        settable(config),
         Driver.SYSTEMD,
     )
-    again = set_driver(edited.text, Driver.SYSTEMD)
+    again = set_all(edited.text, Driver.SYSTEMD)
     assert (again.text, again.edits) == (edited.text, ())
 
 
@@ -331,17 +344,17 @@ def test_every_runc_handler_is_set_and_nothing_else_changes(before: str | None, 
 def test_setting_it_back_gives_the_original_bytes_where_the_key_was_there(name: str) -> None:
     before = next(row[1] for row in EDITS if row[0] == name)
     assert before is not None
-    edited = set_driver(before.encode(), Driver.SYSTEMD)
-    assert set_driver(edited.text, Driver.CGROUPFS).text == before.encode()
+    edited = set_all(before.encode(), Driver.SYSTEMD)
+    assert set_all(edited.text, Driver.CGROUPFS).text == before.encode()
 
 
 def test_edits_name_key_values_and_line() -> None:
-    assert set_driver(NVIDIA.encode(), Driver.SYSTEMD).edits == (
+    assert set_all(NVIDIA.encode(), Driver.SYSTEMD).edits == (
         Edit(f"{V2}.containerd.runtimes.nvidia.options.SystemdCgroup", "false", "true", 18),
         Edit(f"{V2}.containerd.runtimes.nvidia-cdi.options.SystemdCgroup", None, "true", 25),
         Edit(f"{V2}.containerd.runtimes.runc.options.SystemdCgroup", None, "true", 34),
     )
-    assert set_driver(None, Driver.SYSTEMD).edits == (
+    assert set_all(None, Driver.SYSTEMD).edits == (
         Edit("version", None, "2", 1),
         Edit(f"{V2}.containerd.runtimes.runc.runtime_type", None, "io.containerd.runc.v2", 4),
         Edit(f"{V2}.containerd.runtimes.runc.options.SystemdCgroup", None, "true", 7),
@@ -349,7 +362,7 @@ def test_edits_name_key_values_and_line() -> None:
 
 
 def test_a_file_can_be_made_for_a_newer_containerd() -> None:
-    text = set_driver(None, Driver.SYSTEMD, new_version=3).text
+    text = containerd.set_driver(None, Driver.SYSTEMD, ["runc"], new_version=3).text
     assert tomllib.loads(text.decode()) == {
         "version": 3,
         "plugins": {
@@ -414,7 +427,7 @@ imports = ['/etc/containerd/conf.d/*.toml']
         assert config.handlers["crun"].binary_name == "/usr/bin/crun"
         assert config.handlers["crun"].driver is Driver.SYSTEMD
         assert config.grpc_address == "/run/x.sock"
-        assert settable_handlers(config) == ("crun",)
+        assert settable(config) == ("crun",)
 
 
 def test_tables_of_another_version_are_told_because_containerd_ignores_them() -> None:
@@ -430,13 +443,13 @@ def test_look_alikes_of_the_key_are_told() -> None:
     assert read(text).handlers["runc"].misspelt == ("systemd_cgroup",)
     assert read(text).handlers["runc"].driver is None
     assert read(text).handlers["runc"].line == 4
-    assert set_driver(text, Driver.SYSTEMD).text == text + b"SystemdCgroup = true\n"
+    assert set_all(text, Driver.SYSTEMD).text == text + b"SystemdCgroup = true\n"
 
 
 def test_a_key_in_another_letter_case_is_left_to_the_operator() -> None:
     text = f"version = 2\n[{V2}.containerd.runtimes.runc.options]\nsystemdCgroup = false\n".encode()
     with pytest.raises(UnsupportedShapeError, match="spell it SystemdCgroup") as caught:
-        set_driver(text, Driver.SYSTEMD)
+        set_all(text, Driver.SYSTEMD)
     assert caught.value.line == 3
 
 
@@ -453,14 +466,14 @@ def test_handlers_of_another_kind_are_skipped_and_refused_by_name(kind: str, rea
     text = f"version = 2\n[{V2}.containerd.runtimes.other]\n{kind}\n".encode()
     config = read(text)
     assert reason in str(unsettable(config.handlers["other"]))
-    assert settable_handlers(config) == ("runc",)
+    assert settable(config) == ("runc",)
     with pytest.raises(UnsupportedShapeError, match=reason) as caught:
-        set_driver(text, Driver.SYSTEMD, ["other"])
+        containerd.set_driver(text, Driver.SYSTEMD, ["other"])
     assert caught.value.line == 2
 
 
 def test_only_the_named_handlers_are_set() -> None:
-    edited = set_driver(NVIDIA.encode(), Driver.SYSTEMD, ["nvidia-cdi"])
+    edited = containerd.set_driver(NVIDIA.encode(), Driver.SYSTEMD, ["nvidia-cdi"])
     assert [edit.line for edit in edited.edits] == [25]
 
 
@@ -491,7 +504,7 @@ def test_only_the_named_handlers_are_set() -> None:
 )
 def test_a_file_that_containerd_would_not_take_is_refused_with_its_line(text: bytes, line: int) -> None:
     with pytest.raises(ConfigSyntaxError) as caught:
-        set_driver(text, Driver.SYSTEMD)
+        set_all(text, Driver.SYSTEMD)
     assert caught.value.line == line
 
 
@@ -538,11 +551,11 @@ def containerd_files(draw: st.DrawFn) -> bytes:
 def test_only_the_driver_of_the_handlers_changes_and_every_other_line_stays(
     text: bytes, driver: Driver
 ) -> None:
-    wanted = settable_handlers(read(text))
-    edited = set_driver(text, driver)
+    wanted = settable(read(text))
+    edited = set_all(text, driver)
     config = read(edited.text)
     assert {config.handlers[name].driver for name in wanted} <= {driver}
-    assert set_driver(edited.text, driver).edits == ()
+    assert set_all(edited.text, driver).edits == ()
     new = edited.text.decode().replace("\r\n", "\n").split("\n")
     for edit in edited.edits:
         assert edit.path_in_file.rsplit(".", 1)[-1] in new[edit.line - 1]
@@ -559,7 +572,7 @@ def test_only_the_driver_of_the_handlers_changes_and_every_other_line_stays(
 @settings(deadline=None, max_examples=300)
 def test_junk_is_a_syntax_error_and_nothing_worse(junk: bytes) -> None:
     try:
-        assert read(set_driver(junk, Driver.SYSTEMD).text).handlers["runc"].systemd_cgroup
+        assert read(set_all(junk, Driver.SYSTEMD).text).handlers["runc"].systemd_cgroup
     except ConfigSyntaxError as error:
         lines = range(1, junk.count(b"\n") + 1 + 1)
         if error.line not in lines:

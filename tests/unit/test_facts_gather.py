@@ -42,7 +42,7 @@ CAPTURED: dict[str, str | bytes | Link | None] = {
     "/lib/systemd/system/docker.socket": "[Socket]\n",
     "/var/lib/kubelet/cpu_manager_state": '{"policyName":"none"}',
     "/etc/dbus-1/system-local.conf": '<limit name="max_connections_per_user">512</limit>',
-    "/var/lib/dpkg/status": "Package: runc\nVersion: 1.1.5+ds1-1\n",
+    "/var/lib/dpkg/status": "Package: runc\nStatus: install ok installed\nVersion: 1.1.5+ds1-1\n",
     "/etc/docker/daemon.json": '{"exec-opts": ["native.cgroupdriver=systemd"]}\n',
 }
 

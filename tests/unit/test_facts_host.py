@@ -15,6 +15,7 @@ from migrator.facts.look import Look
 from migrator.facts.manager import gather_manager
 from migrator.facts.model import Handler, Hierarchy, Kubelet, Manager, Runtime
 from migrator.facts.oci import gather_oci
+from tests.unit.facts_base import STATIC_UID, UID
 from tests.unit.nodes import Link, lay
 
 LIMIT = '<busconfig><limit name="max_connections_per_user">{}</limit></busconfig>'
@@ -99,7 +100,7 @@ def test_gpus_are_their_nodes_and_links(
 
 
 RUNC = "Package: runc\nStatus: install ok installed\nDescription: x\n more\nVersion: 1.1.5+ds1-1+b1\n\n"
-CRUN = "Package: crun\nVersion: 1:1.8.1-1\n\n"
+CRUN = "Package: crun\nStatus: install ok installed\nVersion: 1:1.8.1-1\n\n"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,19 @@ def test_an_image_tells_the_oci_runtime_by_its_package(
 ) -> None:
     look = Look(lay(tmp_path, {"/var/lib/dpkg/status": RUNC + CRUN}))
     runtime = Runtime(kind=kind, handlers=(handler,) if handler else ())
-    assert gather_oci(look, runtime) == oci
+    assert gather_oci(look, runtime).oci == oci
+
+
+@pytest.mark.parametrize(
+    ("binary", "version"), [("", "20240807.0"), ("/opt/runsc", "20240807.0"), ("/opt/run", "")]
+)
+def test_a_gvisor_handler_has_the_version_of_its_runsc(tmp_path: Path, binary: str, version: str) -> None:
+    status = "Package: runsc\nStatus: install ok installed\nVersion: 20240807.0\n"
+    gvisor = Handler(name="x", runtime_type="io.containerd.runsc.v1", binary_name=binary)
+    kata = Handler(name="kata", runtime_type="io.containerd.kata.v2")
+    look = Look(lay(tmp_path, {"/var/lib/dpkg/status": status}))
+    found = gather_oci(look, Runtime(kind="containerd", handlers=(gvisor, kata)))
+    assert (version, "") == tuple(each.version for each in found.handlers)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +176,9 @@ def test_the_kubelets_settings_and_checkpoints_are_where_its_flags_say(tmp_path:
                     "--root-dir=/data/kubelet/ --cpu-cfs-quota-period=50ms\n",
                     "/k.yaml": "memoryManagerPolicy: Static\ncpuCFSQuotaPeriod: 10ms\n",
                     "/data/kubelet/memory_manager_state": '{"policyName": "None"}',
+                    f"/data/kubelet/pods/{UID}/volumes": None,
+                    f"/data/kubelet/pods/{STATIC_UID}": None,
+                    "/data/kubelet/pods/lost+found": None,
                     "/var/lib/kubelet/cpu_manager_state": '{"policyName": "static"}',
                 },
             )
@@ -171,6 +187,7 @@ def test_the_kubelets_settings_and_checkpoints_are_where_its_flags_say(tmp_path:
     ).kubelet
     assert (kubelet.memory_manager_policy, kubelet.cpu_quota_period) == ("Static", "50ms")
     assert kubelet.checkpoints == (("/data/kubelet/memory_manager_state", "None"),)
+    assert kubelet.pod_directories == (UID, STATIC_UID)
 
 
 @pytest.mark.parametrize(

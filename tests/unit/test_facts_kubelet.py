@@ -514,6 +514,6 @@ def test_a_runtime_that_started_after_the_kubelet_tells_nothing_of_the_running_o
 
 
 def test_a_packages_version_stands_for_that_of_a_kubelet_in_an_image(tmp_path: Path) -> None:
-    status = "Package: kubectl\nVersion: 1.19.0-00\n\nPackage: kubelet\nStatus: ok\nDescription: x\n y\nVersion: 1.20.2-00\n\n"
+    status = "Package: kubectl\nVersion: 1.19.0-00\n\nPackage: kubelet\nStatus: hold ok installed\nDescription: x\n y\nVersion: 1.20.2-00\n\n"
     kubelet = gather_kubelet(Look(lay(tmp_path, KUBEADM | {"/var/lib/dpkg/status": status})), None).kubelet
     assert (kubelet.version, kubelet.runtime_endpoint) == ("1.20.2", DOCKERSHIM)

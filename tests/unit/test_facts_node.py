@@ -18,7 +18,6 @@ from migrator.facts.node import (
     gather_node,
     os_name,
     own_hierarchies,
-    package_version,
     parse_mountinfo,
 )
 from tests.unit.nodes import Link, lay
@@ -92,6 +91,9 @@ def test_the_system_has_the_name_of_os_release(text: str, name: str) -> None:
     assert name == os_name(text)
 
 
+KUBEADM = {"/var/lib/kubelet/kubeadm-flags.env": "", "/etc/systemd/system/kubelet.service": ""}
+
+
 @pytest.mark.parametrize(
     ("files", "distribution", "evidence"),
     [
@@ -114,16 +116,20 @@ def test_the_system_has_the_name_of_os_release(text: str, name: str) -> None:
             "/etc/systemd/system/kubelet.service",
         ),
         ({"/etc/systemd/system/k3s-agent.service": ""}, "k3s", "/etc/systemd/system/k3s-agent.service"),
-        ({"/var/lib/rancher/rke2/agent": None}, "rke2", "/var/lib/rancher/rke2/agent"),
+        (
+            {"/var/lib/rancher/rke2/agent/kubelet.kubeconfig": ""},
+            "rke2",
+            "/var/lib/rancher/rke2/agent/kubelet.kubeconfig",
+        ),
         (
             {"/usr/local/lib/systemd/system/rke2-server.service": ""},
             "rke2",
             "/usr/local/lib/systemd/system/rke2-server.service",
         ),
         (
-            {"/var/snap/microk8s/current": Link("1234"), "/var/snap/microk8s/1234": None},
+            {"/var/snap/microk8s/current": Link("1234"), "/var/snap/microk8s/1234/args/kubelet": ""},
             "microk8s",
-            "/var/snap/microk8s/current",
+            "/var/snap/microk8s/current/args/kubelet",
         ),
         ({"/etc/systemd/system/k0sworker.service": ""}, "k0s", "/etc/systemd/system/k0sworker.service"),
         ({"/etc/os-release": "NAME=Talos\nID=talos\n"}, "talos", "/etc/os-release"),
@@ -148,11 +154,40 @@ def test_the_system_has_the_name_of_os_release(text: str, name: str) -> None:
         ({"/etc/eks/bootstrap.sh": ""}, "eks", "/etc/eks/bootstrap.sh"),
         # minikube and kind use kubeadm
         (
-            {"/var/lib/minikube/certs": None, "/var/lib/kubelet/kubeadm-flags.env": ""},
+            {"/var/lib/minikube/certs/ca.crt": "", "/var/lib/kubelet/kubeadm-flags.env": ""},
             "minikube",
-            "/var/lib/minikube/certs",
+            "/var/lib/minikube/certs/ca.crt",
         ),
         ({"/kind/version": "", "/var/lib/kubelet/kubeadm-flags.env": ""}, "kind", "/kind/version"),
+        # what others left behind is no sign of them
+        *(
+            ({path: None, **KUBEADM}, "kubeadm", "/var/lib/kubelet/kubeadm-flags.env")
+            for path in (
+                "/var/lib/k0s",
+                "/opt/kops/conf",
+                "/var/lib/minikube/certs",
+                "/var/lib/rancher/k3s/agent",
+                "/var/lib/rancher/rke2/agent",
+                "/var/snap/k8s/common",
+                "/etc/machine-config-daemon",
+            )
+        ),
+        *(
+            ({path: "", **KUBEADM}, "kubeadm", "/var/lib/kubelet/kubeadm-flags.env")
+            for path in (
+                "/var/lib/k0s/kubelet.conf",
+                "/var/lib/rancher/k3s/agent/kubelet.kubeconfig",
+                "/var/lib/rancher/rke2/agent/kubelet.kubeconfig",
+                "/var/snap/k8s/common/args/kubelet",
+                "/var/snap/microk8s/current/args/kubelet",
+            )
+        ),
+        (
+            {"/etc/systemd/system/snap.microk8s.daemon-kubelite.service": "", **KUBEADM},
+            "microk8s",
+            "/etc/systemd/system/snap.microk8s.daemon-kubelite.service",
+        ),
+        ({"/var/lib/k0s/kubelet.conf": ""}, "k0s", "/var/lib/k0s/kubelet.conf"),
         ({}, "unknown", ""),
     ],
 )
@@ -165,10 +200,10 @@ def test_the_distribution_is_told_by_its_files(
 @pytest.mark.parametrize(
     ("files", "decides"),
     [
-        ({"/var/lib/k0s": None}, ()),
+        ({"/var/lib/k0s/kubelet.conf": ""}, ()),
         (
             {
-                "/var/lib/k0s": None,
+                "/var/lib/k0s/kubelet.conf": "",
                 "/etc/k0s/containerd.d/b.toml": "",
                 "/etc/k0s/containerd.d/a.toml": "",
                 "/etc/k0s/containerd.d/a.toml.bak": "",
@@ -177,7 +212,7 @@ def test_the_distribution_is_told_by_its_files(
             ("/etc/k0s/k0s.yaml", "/etc/k0s/containerd.d/a.toml", "/etc/k0s/containerd.d/b.toml"),
         ),
         (
-            {"/var/lib/rancher/k3s/agent": None, "/etc/rancher/k3s/config.yaml": ""},
+            {"/var/lib/rancher/k3s/agent/kubelet.kubeconfig": "", "/etc/rancher/k3s/config.yaml": ""},
             ("/etc/rancher/k3s/config.yaml",),
         ),
     ],
@@ -186,36 +221,6 @@ def test_a_distribution_s_own_files_that_decide_are_named(
     tmp_path: Path, files: dict[str, str | Link | None], decides: tuple[str, ...]
 ) -> None:
     assert decides == detect_distribution(Look(lay(tmp_path, files)))[2]
-
-
-STATUS = """Package: kubelet-doc
-Version: 9.9.9
-
-Package: containerd.io
-Status: install ok installed
-Description: a runtime
- Version: 0.0.0
-Version: 1.6.33-1
-
-Package: docker-ce
-Version: 5:26.1.4-1~debian.12~bookworm
-"""
-
-
-@pytest.mark.parametrize(
-    ("names", "version"),
-    [
-        (("containerd.io", "containerd"), "1.6.33"),
-        (("containerd", "containerd.io"), "1.6.33"),
-        (("docker-ce",), "26.1.4"),
-        (("kubelet",), None),
-        ((), None),
-    ],
-)
-def test_an_image_s_packages_tell_versions(
-    tmp_path: Path, names: tuple[str, ...], version: str | None
-) -> None:
-    assert version == package_version(Look(lay(tmp_path, {"/var/lib/dpkg/status": STATUS})), *names)
 
 
 def test_an_image_tells_what_its_files_tell(tmp_path: Path) -> None:

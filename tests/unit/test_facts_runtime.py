@@ -293,6 +293,60 @@ def test_containerds_driver_is_its_default_handlers(
     assert found.handlers == tuple(handlers)
 
 
+RUNSC = f'{CRI}.runtimes.runsc]\nruntime_type = "io.containerd.runsc.v1"\n{CRI}.runtimes.runsc.options]\nSystemdCgroup = true\n'
+FLAGS = "/etc/containerd/runsc.toml"
+
+
+@pytest.mark.parametrize(
+    ("options", "files", "expected", "unknown"),
+    [
+        pytest.param(
+            "", {}, ("", None, TOML, 10), [], id="no file: SystemdCgroup in its options has no effect"
+        ),
+        pytest.param(
+            f'ConfigPath = "{FLAGS}"\n',
+            {FLAGS: 'binary_name = "/opt/runsc"\n[runsc_config]\nsystemd-cgroup = "true"\n'},
+            (FLAGS, True, FLAGS, 3),
+            [],
+            id="its own file says systemd",
+        ),
+        pytest.param(
+            f'ConfigPath = "{FLAGS}"\n',
+            {FLAGS: "[runsc_config]\n"},
+            (FLAGS, None, FLAGS, 1),
+            [],
+            id="its own file says nothing",
+        ),
+        pytest.param(
+            f'ConfigPath = "{FLAGS}"\n', {}, (FLAGS, None, TOML, 10), [], id="the file is not there"
+        ),
+        pytest.param(
+            f'ConfigPath = "{FLAGS}"\n',
+            {FLAGS: "[runsc_config]\nsystemd-cgroup = true\n"},
+            (FLAGS, None, TOML, 10),
+            [(FLAGS, 2)],
+            id="a flag without quotes, on which its shim ends",
+        ),
+        pytest.param(
+            'ConfigPath = "runsc.toml"\n', {}, ("runsc.toml", None, TOML, 10), [], id="a relative path"
+        ),
+    ],
+)
+def test_gvisors_driver_is_in_the_file_that_its_options_name(
+    tmp_path: Path,
+    options: str,
+    files: dict[str, str],
+    expected: tuple[str, bool | None, str, int],
+    unknown: list[tuple[str, int]],
+) -> None:
+    look = Look(lay(tmp_path, CONTAINERD_UNIT | {TOML: RUNC % "false" + "#\n" + RUNSC + options} | files))
+    found = containerd_configured(look, Runtime(kind="containerd"), unit_on_disk(look, "containerd.service"))
+    _, runsc = found.handlers
+    assert expected == (runsc.config_path, runsc.systemd_cgroup, runsc.path, runsc.line)
+    assert unknown == [(each.subject, each.line) for each in look.unknowns]
+    assert found.driver.value == "cgroupfs"
+
+
 def test_what_breaks_a_containerd_configuration_is_a_fact(tmp_path: Path) -> None:
     text = (
         'disabled_plugins = ["cri"]\n[plugins.cri]\nsystemd_cgroup = true\n'

@@ -108,6 +108,19 @@ def test_a_program_that_is_missing_or_hangs_is_an_error(argv: list[str], message
         Reader().run(argv, timeout=0.2)
 
 
+def test_a_program_is_in_the_root_directory_and_has_the_descriptors_that_it_is_given_and_no_others() -> None:
+    given, other = os.memfd_create("given"), os.memfd_create("other")
+    os.write(given, b"shown")
+    script = f"pwd; cat /proc/self/fd/{given}; ls /proc/self/fd/{other}"
+
+    said = Reader().run(["sh", "-c", script], keep=[given])
+    os.close(given)
+    os.close(other)
+
+    assert said.stdout == "/\nshown"
+    assert said.code != 0
+
+
 def test_only_empty_directories_are_removed(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     host = Host(tmp_path)

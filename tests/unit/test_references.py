@@ -57,6 +57,9 @@ SURE = [
     (r'{"path": "\/kubepods\/burstable"}', r'{"path": "\/kubepods.slice\/kubepods-burstable.slice"}'),
     ("${ROOT}/kubepods/burstable", "${ROOT}/kubepods.slice/kubepods-burstable.slice"),
     (f"{V1}/kubepods \\", f"{V1}/kubepods.slice \\"),
+    (f"B={V1}/kubepods\n# cat $B/burstable\necho $B", f"B={V1}/kubepods.slice\n# cat $B/burstable\necho $B"),
+    (f"show() {{ :; }}\ncat {V1}/kubepods/tasks", f"show() {{ :; }}\ncat {V1}/kubepods.slice/tasks"),
+    (f"kubectl get pods\ncat {V1}/kubepods/tasks", f"kubectl get pods\ncat {V1}/kubepods.slice/tasks"),
 ]
 
 
@@ -93,6 +96,35 @@ LEFT = [
     (f"B={V1}/kubepods\ncat $B/burstable/tasks", "built"),
     (f'B="{V1}/kubepods"\ncat "${{B}}"/tasks', "built"),
     (f'B = "{V1}/kubepods"\nopen(B + "/tasks")', "built"),
+    (f"cd {V1}/kubepods && cat burstable/tasks", "built"),
+    (f"cd {V1}/kubepods && cat tasks", "built"),
+    (f"cd {V1}/kubepods\ncat x/tasks", "built"),
+    (f'pushd -n "{V1}/kubepods"', "built"),
+    (f"B={V1}/kubepods\ncd $B; ls */tasks", "built"),
+    (f'os.chdir("{V1}/kubepods")', "built"),
+    (f"WorkingDirectory={V1}/kubepods", "built"),
+    (f'"${{BASE:-{V1}/kubepods}}"/burstable', "built"),
+    (f"BASE=${{BASE:-{V1}/kubepods}}\ncat $BASE/tasks", "built"),
+    (f": ${{BASE:={V1}/kubepods}}\ncat ${{BASE}}/tasks", "built"),
+    (f"B={V1}/kubepods\ncat ${{B%/}}/tasks", "built"),
+    (f"BASE: {V1}/kubepods\npath: '{{{{ BASE }}}}/tasks'", "built"),
+    (f'base: "{V1}/kubepods"\npath: {{{{ .Values.base }}}}/tasks', "built"),
+    (f"printf '%s/%s' {V1}/kubepods tasks", "built"),
+    (f'f = "%s/%s" % ("{V1}/kubepods", q)', "built"),
+    (f'"{{}}/{{}}".format("{V1}/kubepods", q)', "built"),
+    (f'B={V1}/kubepods\nprintf "%s/%s" "$B" "$q"', "built"),
+    (f'for p in Path("{V1}/kubepods").glob("*/x"):', "built"),
+    (f'base = Path("{V1}/kubepods")\nfor p in base.rglob("tasks"):', "built"),
+    (f'base = Path("{V1}/kubepods")\nprint(base / q)', "built"),
+    (f"for d in {V1}/kubepods; do cat $d/tasks; done", "built"),
+    (f'show() {{ cat "$1/tasks"; }}\nshow {V1}/kubepods', "built"),
+    (f'def show(base):\n    pass\nshow("{V1}/kubepods")', "built"),
+    (f"find {V1}/kubepods -maxdepth 1 -name burstable", "built"),
+    (f"find {V1}/kubepods -name 'pod*'", "built"),
+    (f"B={V1}/kubepods\nfor q in burstable besteffort; do total $B $q; done", "built"),
+    ("^/kubepods/burstable$", "pattern"),
+    ('id=~"/kubepods/burstable"', "pattern"),
+    ('id!~"^/kubepods"', "pattern"),
     (f"if [ -d {V1}/kubepods ]; then D=cgroupfs; else D=systemd; fi", "tested"),
     (f'os.path.exists("{V1}/kubepods")', "tested"),
     (f"B={V1}/kubepods # or {V1}/kubepods.slice\n", "tested"),
@@ -298,6 +330,55 @@ def test_what_is_too_large_or_too_deep_is_told_and_decides_nothing(tmp_path: Pat
     assert ["facts-unknown"] == told
 
 
+def test_copies_kept_aside_are_read_by_nothing_and_passed_over(tmp_path: Path) -> None:
+    names = ("x.dpkg-old", "x.rpmsave", "x.ucf-dist", "x~", ".x.swp", "x.bak", "x.cgmigrate-saved", "x.old")
+    found, unknowns = searched(
+        tmp_path, {**{f"/etc/cron.d/{name}": JOB for name in names}, "/etc/cron.d/x.bold": JOB}
+    )
+
+    assert (["/etc/cron.d/x.bold"], []) == ([each.file.path for each in found], unknowns)
+
+
+def test_programs_do_not_use_up_what_texts_may_take(tmp_path: Path) -> None:
+    program = b"\x7fELF\0" + b"x" * (search.MAX_SIZE - 5)
+    programs = {
+        f"/usr/local/bin/a{number}": program for number in range(search.MAX_TOTAL // search.MAX_SIZE + 1)
+    }
+    found, unknowns = searched(
+        tmp_path, {**programs, "/usr/local/sbin/watch.sh": f"#!/bin/sh\nls {V1}/kubepods\n"}
+    )
+
+    assert (["/usr/local/sbin/watch.sh"], []) == ([each.file.path for each in found], unknowns)
+
+
+@pytest.mark.parametrize(
+    ("path", "reader"),
+    [
+        ("watch@.service", "watch@*.service"),
+        ("watch@.service.d/10-x.conf", "watch@*.service"),
+        ("watch@a.service", "watch@a.service"),
+        ("watch-.service.d/10-x.conf", "watch-*.service"),
+        ("-.slice.d/10-x.conf", "-.slice"),
+    ],
+)
+def test_of_a_template_every_instance_is_restarted(tmp_path: Path, path: str, reader: str) -> None:
+    found, _ = searched(tmp_path, {f"/etc/systemd/system/{path}": "[Service]\nExecStart=/x /kubepods\n"})
+
+    assert [(reader,)] == [each.readers for each in found]
+
+
+def test_a_diff_of_such_a_file_shows_no_neighbours(tmp_path: Path) -> None:
+    text = f"#!/bin/sh\nlogin=admin; PIN={PASSWORD}\ncat {V1}/kubepods/tasks\nsend {PASSWORD}\n"
+    reader = lay(tmp_path, {"/usr/local/bin/watch.sh": text})
+    found = search.gather_references(Look(reader), DOCKER.kubelet, DOCKER.runtime)
+    plan = plan_node(reader, audit(replace(switched(DOCKER), references=found)), PlanOptions(references=True))
+
+    assert [f"-cat {V1}/kubepods/tasks\n+cat {V1}/kubepods.slice/tasks\n"] == [
+        step.params["diff"].split("@@\n")[1] for step in plan.steps if step.kind == "write-file"
+    ]
+    assert PASSWORD not in repr(plan.document)
+
+
 def test_a_file_that_cannot_be_looked_at_is_a_fact(tmp_path: Path) -> None:
     tree: dict[str, str | bytes | Link | None] = {"/etc/cron.d/a": JOB, "/etc/crontab": Link("/etc/crontab")}
     found, unknowns = searched(tmp_path, tree)
@@ -322,6 +403,11 @@ KEPT = [
         "everybody may write /etc/agent",
     ),
     (refers("/x", RULE, file=replace(config("/x"), links=2)), "2 names"),
+    (refers("/etc/munin/x", RULE, file=replace(config("/etc/munin/x"), real_path="/etc/munin-2/x")), ""),
+    (
+        refers("/etc/munin/x", RULE, file=replace(config("/etc/munin/x"), real_path="/srv/x")),
+        "/srv/x may be other",
+    ),
 ]
 
 

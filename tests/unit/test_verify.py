@@ -222,6 +222,12 @@ def runtime(evidence: Evidence, **changes: object) -> Evidence:
     return replace(evidence, facts=node)
 
 
+NVIDIA = Handler(name="nvidia", runtime_type="io.containerd.runc.v2")
+GVISOR = Handler(
+    name="g", runtime_type="io.containerd.runsc.v1", config_path="/r.toml", path="/r.toml", line=1
+)
+
+
 def tree(evidence: Evidence, **changes: object) -> Evidence:
     node = replace(evidence.facts, cgroups=replace(evidence.facts.cgroups, **changes))  # type: ignore[arg-type]
     return replace(evidence, facts=node)
@@ -341,13 +347,9 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Evidence], Evidence], list[str]]] = {
         lambda it: runtime(it, driver_reported=DriverFact(value=None)),
         HOLDS,
     ),
-    "another handler left behind": (
-        lambda it: runtime(it, handlers=(Handler(name="nvidia", runtime_type="io.containerd.runc.v2"),)),
-        ["verify-handler-driver"],
-    ),
-    "another kind of handler": (
-        lambda it: runtime(it, handlers=(Handler(name="kata", runtime_type="io.containerd.kata.v2"),)),
-        HOLDS,
+    "a handler left behind, on a runtime of other scopes": (
+        lambda it: runtime(it, kind="containerd", handlers=(NVIDIA,)),
+        ["verify-handler-driver", "verify-place"],
     ),
     "an old tree": (lambda it: tree(it, trees=it.facts.cgroups.trees + OLD_TREES), ["verify-old-tree"]),
     "a literal directory": (
@@ -644,11 +646,54 @@ def test_a_pod_of_the_table_is_back_exactly_where_the_table_says(
     assert ids(judge(sound(on), on, (row,))) == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "handler", "left"),
+    [
+        pytest.param("containerd", NVIDIA, True, id="left behind"),
+        pytest.param("containerd", replace(NVIDIA, systemd_cgroup=True), False, id="moved"),
+        pytest.param(
+            "containerd", replace(NVIDIA, runtime_type="io.containerd.kata.v2"), False, id="another kind"
+        ),
+        pytest.param("containerd", GVISOR, True, id="gVisor left behind"),
+        pytest.param("containerd", replace(GVISOR, systemd_cgroup=True), False, id="gVisor moved"),
+        pytest.param(
+            "containerd", replace(GVISOR, config_path=""), False, id="gVisor that cannot, as the audit tells"
+        ),
+        pytest.param(
+            "crio", Handler(name="runc", runtime_type=""), False, id="CRI-O's, which have no driver"
+        ),
+    ],
+)
+def test_a_handler_that_stayed_behind_is_found(kind: str, handler: Handler, *, left: bool) -> None:
+    moved = runtime(sound(), kind=kind, handlers=(handler,))
+    on_v2 = replace(moved, facts=replace(moved.facts, node=replace(moved.facts.node, cgroup_mode="unified")))
+    assert left == ("verify-handler-driver" in ids(judge(on_v2, Driver.SYSTEMD)))
+
+
 def test_a_custom_cgroup_root_moves_every_place() -> None:
     assert tree_root(Driver.SYSTEMD, "/kubelet") == "/kubelet.slice/kubelet-kubepods.slice"
     assert tree_root(Driver.CGROUPFS, "/kubelet") == "/kubelet/kubepods"
     assert unit_patterns("/kubelet")[0] == "kubelet-kubepods*.slice"
     assert unit_patterns("")[0] == "kubepods*.slice"
+
+
+def test_with_a_cgroup_root_a_tree_at_the_top_is_stale_in_either_spelling() -> None:
+    below = replace(OLD_TREES[0], driver="systemd", path="/pods.slice/pods-kubepods.slice")
+    top = [
+        replace(OLD_TREES[0], driver=name, path=path)
+        for name, path in (("cgroupfs", "/kubepods"), ("systemd", "/kubepods.slice"))
+    ]
+    evidence = tree(sound(), trees=(below, *top))
+    facts = replace(evidence.facts, kubelet=replace(evidence.facts.kubelet, cgroup_root="/pods"))
+    found = [
+        each
+        for each in judge(replace(evidence, facts=facts), Driver.SYSTEMD).findings
+        if each.id == "verify-old-tree"
+    ]
+    assert [(each.subject, each.remediation.split(";")[0]) for each in found] == [
+        ("/kubepods", f"find {MEMORY}/kubepods -depth -type d -exec rmdir '{{}}' '"),
+        ("/kubepods.slice", "systemctl stop kubepods.slice"),
+    ]
 
 
 def test_only_an_old_tree_in_which_nothing_lives_is_removed_without_its_pods() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the programs that make cgroups or read the driver, and of devices that containers can lose."""
+"""Checks of the runc on this node: its known bugs, and the devices that containers can lose with it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import math
 import re
 from collections.abc import Iterator
 
-from migrator.checks.base import INFO, WARNING, Check, is_live, is_switched, pod_label
+from migrator.checks.base import INFO, WARNING, Check
 from migrator.facts.model import Facts
 from migrator.findings import Finding
-
-AGENTS = ("koordlet", "volcano-agent")
-"""Agents that read the kubelet's driver once, at their start, to find the pods' cgroups (koordinator#820)."""
 
 Release = tuple[int, int, int, float]
 
@@ -77,8 +74,11 @@ def gpu_node(facts: Facts) -> Iterator[Finding]:
     if not facts.node.gpus:
         return
     release = runc_release(facts.runtime.oci)
-    old = release is not None and release < (1, 1, 7, 0)
+    old = release is None or release < (1, 1, 7, 0)
     safe = facts.node.gpu_links is True and not old
+    told = f"{facts.runtime.oci} is older than 1.1.7, which needs them. "
+    if release is None:
+        told = "runc heeds them from 1.1.7 on, and which release runs here is not known. "
     yield Finding(
         id="gpu-node",
         severity=INFO if safe else WARNING,
@@ -88,41 +88,11 @@ def gpu_node(facts: Facts) -> Iterator[Finding]:
         detail="systemd then writes the device rules of their scopes anew, from what it knows: "
         "`Failed to initialize NVML: Unknown Error`. A device node is known by its link in /dev/char. "
         + ("Every one has its link. " if facts.node.gpu_links else "Links are missing or could not be seen. ")
-        + (f"{facts.runtime.oci} is older than 1.1.7, which needs them. " if old else "")
+        + (told if old else "")
         + "A run reloads systemd while no pod runs; later reloads are the danger.",
         remediation="nvidia-ctk system create-dev-char-symlinks --create-all, at every boot, "
         "or give devices by CDI; then run a GPU pod and `systemctl daemon-reload` before the next node",
         reference="F55",
-    )
-
-
-def agents_read_driver(facts: Facts) -> Iterator[Finding]:
-    """Find pods that read the driver once, at their start."""
-    found = [
-        pod
-        for pod in facts.pods
-        if any(is_live(each) and each.name in AGENTS for each in pod.containers if not each.sandbox)
-    ]
-    stated = [each.value for each in facts.kubelet.driver.chain if each.kind != "runtime" and each.value]
-    misled = facts.kubelet.decides == "runtime" and stated[-1:] != [facts.kubelet.driver.value]
-    if not found or (is_switched(facts) and not misled):
-        return
-    names = ", ".join(pod_label(pod) for pod in found)
-    yield Finding(
-        id="agents-read-driver",
-        severity=WARNING if misled else INFO,
-        subject=pod_label(found[0]),
-        summary=f"{names} read the driver once, at the start"
-        + (", from a file that does not decide it" if misled else ""),
-        detail=f"The kubelet's own setting says {stated[-1]}, and the runtime decides {facts.kubelet.driver.value}."
-        if misled and stated
-        else "The plan makes pods on this node anew, so an agent in a pod reads it again; "
-        "one that runs as a service must be restarted.",
-        remediation="set cgroupDriver in the kubelet's configuration to what the runtime decides, "
-        "and restart the agent"
-        if misled
-        else "",
-        reference="F66",
     )
 
 
@@ -140,12 +110,5 @@ CHECKS = (
         ("F55",),
         "The node has GPUs, which containers can lose at a daemon-reload.",
         gpu_node,
-    ),
-    Check(
-        "agents-read-driver",
-        (WARNING, INFO),
-        ("F66",),
-        "An agent on this node reads the driver once, at its start.",
-        agents_read_driver,
     ),
 )

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run as one page: what was done, why, when, with what outage, and what both witnesses said of it.
+
+`read` gathers what the run's directory holds, and what it does not; `report` is pure. A run that is open, torn or damaged
+has a report too: it says what is missing. Nothing of a saved file is read: plan, facts, journal and log are masked already.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from migrator import __version__
+from migrator.cgroups import Kind, parse
+from migrator.errors import CgmigrateError, HostError
+from migrator.facts.model import Facts
+from migrator.facts.store import load
+from migrator.journal import Run
+from migrator.plan import parse_plan, plan_digest
+from migrator.plan_table import SANDBOX
+from migrator.records import Record, RunState, Status, decode_whole, fold
+from migrator.report.model import Branch, Change, Failure, Json, Node, Report, Todo
+from migrator.report.timeline import outages, timeline
+
+_WITNESSED = frozenset({"assert-driver", "verify"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What a run's directory tells; None, or empty, where it does not, and `missing` says why."""
+
+    run: str
+    records: Sequence[Record]
+    damaged: bool
+    plan: Json | None
+    facts: Facts | None
+    log: Sequence[Json]
+    missing: Sequence[str]
+    worker: str
+    """Process id of the cgmigrate that is at work on this node, or nothing."""
+
+
+def read(run: Run, worker: str = "") -> Sources:
+    """Read all that a run's directory holds; what cannot be read is told, and never an error."""
+    missing: list[str] = []
+    records, damaged = _records(run, missing)
+    log = list(_log(run, missing))
+    if not records and not damaged and any("verb" in entry for entry in log):
+        missing.append("journal.jsonl: it is gone, or empty, although the log tells of steps")
+        damaged = True
+    plan = _document(run, "plan.json", parse_plan, missing)
+    if plan is not None and plan_digest(plan)[:8] not in run.name.split("-"):
+        missing.append("plan.json is not the plan that this run was made of: what it says is left out")
+        plan = None
+    facts = _document(run, "facts.json", lambda data, _: load(data), missing)
+    return Sources(
+        run=run.name,
+        records=records,
+        damaged=damaged,
+        plan=plan,
+        facts=facts,
+        log=log,
+        missing=missing,
+        worker=worker,
+    )
+
+
+def _records(run: Run, missing: list[str]) -> tuple[Sequence[Record], bool]:
+    try:
+        data = run.lines()
+    except HostError as error:
+        missing.append(error.message)
+        return [], True
+    records, whole, damaged = decode_whole(data)
+    if damaged:
+        missing.append(
+            f"journal.jsonl: line {damaged} is damaged; what it and the lines after it say is left out"
+        )
+    elif whole < len(data):
+        missing.append("journal.jsonl: the last record is torn, as a crash leaves it, and does not count")
+    return records, bool(damaged)
+
+
+def _document(run: Run, name: str, parsed: Callable[[bytes, str], Any], missing: list[str]) -> Any:
+    try:
+        return parsed((run.directory / name).read_bytes(), name)
+    except OSError as error:
+        missing.append(f"{name}: {error.strerror}")
+    except CgmigrateError as error:
+        missing.append(error.message if name in error.message else f"{name}: {error.message}")
+    return None
+
+
+def _log(run: Run, missing: list[str]) -> Iterator[Json]:
+    """Yield the whole lines of the run's log, which a crash may have torn anywhere."""
+    path = run.directory / "log.jsonl"
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        missing.append(f"log.jsonl: {error.strerror}")
+        return
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict):
+            yield entry
+
+
+def report(found: Sources, made: str) -> Report:
+    """Return the report of a run; pure. `made` is the time at which it is made."""
+    state, plan = fold(found.records), found.plan or {}
+    steps = {step["id"]: step for step in plan.get("steps", ())}
+    status = "damaged" if found.damaged else str(state.status)
+    verification, missing = _verification(found, state, steps)
+    changes = tuple(_changes(plan, state, found.damaged))
+    down = outages(found.records, steps)
+    root = found.facts.kubelet.cgroup_root if found.facts else ""
+    return Report(
+        tool=__version__,
+        made=made,
+        run=found.run,
+        status=status,
+        settled=state.status.settled and not found.damaged,
+        summary=_summary(found, state),
+        reason=state.reason if status != "committed" else "",
+        started=state.started,
+        ended=state.ended,
+        boots=len({record.boot for record in found.records}),
+        image=state.offline,
+        scope=str(plan.get("scope", "")),
+        from_driver=str(plan.get("from") or ""),
+        to_driver=str(plan.get("to", "")),
+        node=_node(found),
+        verdict=str(plan.get("recommendation", {}).get("verdict", "")),
+        reasons=tuple(plan.get("recommendation", {}).get("reasons", ())),
+        missing=(*found.missing, *missing),
+        failed=tuple(Failure(step=step, error=error) for step, error in state.failed.items()),
+        left=(*state.left, *_restarts(changes)),
+        next=tuple(_next(found, state)),
+        timeline=timeline(found.records, steps, found.log),
+        outages=None if not down and (found.damaged or found.plan is None) else down,
+        changes=changes,
+        tree_before=_tree({row["from_path"]: _label(row) for row in plan.get("translations", ())}),
+        tree_after=_tree(_seen(verification, root or "/")),
+        moves=tuple(plan.get("moves", ())),
+        translations=tuple(plan.get("translations", ())),
+        verification=verification,
+        findings=tuple(plan.get("findings", ())),
+        cannot_be_undone=tuple(plan.get("cannot_be_undone", ())),
+    )
+
+
+def _summary(found: Sources, state: RunState) -> str:
+    plan = found.plan or {}
+    name = str(plan.get("node", "")) or "the node"
+    begun = bool(state.begun)
+    if found.damaged:
+        return "The journal of this run is damaged: this page tells what stands before the damage."
+    if found.worker and not state.status.settled:
+        return f"The run is in progress: process {found.worker}."
+    match state.status:
+        case Status.COMMITTED if plan.get("scope") == "cluster":
+            return "The ConfigMap of the kubelets says systemd; no node was touched."
+        case Status.COMMITTED if state.offline:
+            return f"The files of the image of {name} say systemd; what needs a running node is left to its first boot."
+        case Status.COMMITTED if plan and not any(step["kind"] in _WITNESSED for step in plan["steps"]):
+            return f"The files of {name} name the cgroups of systemd; no pod was touched."
+        case Status.COMMITTED:
+            return f"{name} is on systemd; verified by cgroupfs and systemd."
+        case Status.ROLLED_BACK:
+            return (
+                f"The run was rolled back: {name} is as it was before." if begun else "Nothing was changed."
+            )
+        case Status.DIRTY:
+            return "The rollback is incomplete: hands are needed."
+        case Status.ROLLING_BACK:
+            return "The way back has begun and is not at its end."
+        case Status.APPLYING:
+            return (
+                "The run has begun and is not at its end."
+                if begun
+                else "The run has begun; nothing was changed yet."
+            )
+        case Status.PLANNED:
+            return "The run has not begun; nothing was changed."
+
+
+def _next(found: Sources, state: RunState) -> Iterator[Todo]:
+    run = found.run
+    if found.damaged:
+        yield Todo(command="cgmigrate status", what="says what can be done with what is damaged")
+        return
+    live = not state.offline and (found.plan or {}).get("scope") != "cluster"
+    match state.status:
+        case Status.COMMITTED:
+            if live:
+                yield Todo(command="cgmigrate verify", what="proves it once more, from both sides")
+            yield Todo(command=f"cgmigrate rollback {run}", what="takes it back")
+        case Status.ROLLED_BACK:
+            if live and state.begun:
+                yield Todo(
+                    command="cgmigrate verify --expect cgroupfs", what="proves the way back from both sides"
+                )
+            yield Todo(command=f"cgmigrate forget {run}", what="deletes this record with its saved files")
+        case Status.DIRTY:
+            yield Todo(
+                command="cgmigrate rollback", what="goes on with the way back, once what failed is mended"
+            )
+        case _ if not found.worker:
+            yield Todo(command="cgmigrate resume", what="goes on")
+            yield Todo(command="cgmigrate rollback", what="goes back")
+        case _:
+            yield Todo(command="cgmigrate status", what="tells whether it is still at work")
+
+
+def _node(found: Sources) -> Node:
+    facts, plan = found.facts, found.plan or {}
+    name, machine = str(plan.get("node", "")), str(plan.get("machine_id", ""))
+    if facts is None:
+        return Node(name=name, machine_id=machine)
+    return Node(
+        name=facts.node.hostname or name,
+        machine_id=facts.node.machine_id or machine,
+        os=facts.node.os or "",
+        kernel=facts.node.kernel or "",
+        cgroups=str(facts.node.cgroup_mode or ""),
+        systemd=str(facts.node.systemd_version or ""),
+        kubelet=facts.kubelet.version or "",
+        runtime=f"{facts.runtime.kind} {facts.runtime.version or ''}".strip(),
+    )
+
+
+def _changes(plan: Json, state: RunState, damaged: bool) -> Iterator[Change]:
+    for step in plan.get("steps", ()):
+        params = step["params"]
+        if step["kind"] == "write-file":
+            path, real = params["path"], params.get("real_path", "")
+            name = f"{path} (leads to {real})" if real else path
+        elif step["kind"] == "cluster-config":
+            name = f"ConfigMap kube-system/{params['name']}"
+        else:
+            continue
+        yield Change(
+            name=name,
+            why=step["why"],
+            diff=params["diff"],
+            state=_where(step["id"], state, damaged),
+            restart=tuple(params.get("restart", ())),
+        )
+
+
+def _where(step: str, state: RunState, damaged: bool) -> str:
+    if damaged:
+        return "unknown"
+    if step in state.failed:
+        return "not restored"
+    if step in state.reverted:
+        return "restored" if step in state.begun else "not written"
+    return "written" if step in state.applied else "being written" if step in state.begun else "not written"
+
+
+def _restarts(changes: Sequence[Change]) -> Iterator[str]:
+    import shlex  # noqa: PLC0415 - late
+
+    units = sorted(
+        {unit for each in changes if each.state in ("written", "restored") for unit in each.restart}
+    )
+    if units:
+        yield f"systemctl restart {shlex.join(units)}"
+
+
+def _verification(
+    found: Sources, state: RunState, steps: Mapping[str, Json]
+) -> tuple[Json | None, Sequence[str]]:
+    """Return what both witnesses said last, with its time, and what there is to say of its absence."""
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - late: 60 ms
+
+    from migrator.schemas import load_schema  # noqa: PLC0415
+
+    for entry in reversed(found.log):
+        if "verification" in entry:
+            proof = entry["verification"]
+            faults = islice(Draft202012Validator(load_schema("verify-1")).iter_errors(proof), 1)
+            if any(True for _ in faults):
+                return None, ["log.jsonl: what the witnesses said is damaged"]
+            kept = {key: value for key, value in proof.items() if key not in ("format", "version")}
+            return {"time": str(entry.get("time", "")), **kept}, []
+    tried = [name for name in state.begun if steps.get(name, {}).get("kind") == "verify"]
+    return None, ["log.jsonl does not hold what the witnesses said"] if tried else []
+
+
+def _label(row: Json) -> str:
+    name = f"{row['namespace']}/{row['pod']}" if row["pod"] else f"pod {row['pod_uid']}"
+    container = "sandbox" if row["container"] == SANDBOX else row["container"] or row["container_id"][:12]
+    return name if row["kind"] == "pod" else container
+
+
+def _seen(verification: Json | None, root: str) -> dict[str, str]:
+    """Return the cgroups that verification found where they should be, and what it calls them.
+
+    A row is named `namespace/pod`, `pod namespace/pod` or `pod uid`, then the container, then what is compared.
+    """
+    places: dict[str, str] = {}
+    for row in verification["checks"] if verification else ():
+        place = parse(row["place"], root) if row["ok"] and row["place"].startswith("/") else None
+        if place is None:
+            continue
+        words = re.sub(r"^pod (?=[^ ]*/)", "", row["name"]).split(" ")
+        pod = 1 if "/" in words[0] else 2
+        what = {Kind.POD: words[:pod], Kind.CONTAINER: words[pod : pod + 1]}.get(place.kind, [])
+        places.setdefault(row["place"], " ".join(what))
+    return places
+
+
+def _tree(places: Mapping[str, str]) -> tuple[Branch, ...]:
+    """Return places and all that is above them, each before what is in it."""
+    whole = dict(places)
+    for path in places:
+        parts = path.strip("/").split("/")
+        for count in range(1, len(parts)):
+            whole.setdefault("/" + "/".join(parts[:count]), "")
+    return tuple(
+        Branch(path=path, what=whole[path]) for path in sorted(whole, key=lambda path: path.split("/"))
+    )
