@@ -140,14 +140,15 @@ class LiveView:
 
     def _tell(self, progress: Progress) -> None:
         scene, step = self.scene, progress.step
-        if step.id not in scene.steps and not scene.back:
+        scene.back = scene.back or progress.verb == "revert"
+        if step.id not in scene.steps:
             return
         match progress.verb:
             case "apply" | "skip" | "defer":
                 scene.now, scene.why = step.id, f"{step.id}: {step.why}"
                 scene.states[step.id] = "now" if progress.verb == "apply" else "done"
             case "revert":
-                scene.back, scene.now, scene.why = True, step.id, step.id
+                scene.now, scene.why = step.id, step.id
                 scene.states[step.id] = "now"
             case "done":
                 scene.states[step.id] = "" if scene.back else "done"
