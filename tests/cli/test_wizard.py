@@ -326,3 +326,34 @@ def test_the_live_view_survives_a_resize_and_leaves_the_first_screen_as_it_was(t
 
     assert shown.startswith("before\n  [13/20 gone] something long")
     assert "\nafter\nended 0" in shown
+
+
+def test_a_file_of_answers_is_what_enter_gives(image: Path) -> None:
+    answers = image.parent / "answers.yaml"
+    answers.write_text("format: cgmigrate-answers\nversion: 1\non-failure: stop\napply: yes\n")
+    command = [sys.executable, "-m", "migrator", "--root", str(image), "--answers", str(answers)]
+    with Screens(image.parent, command, env={"PYTHONPATH": str(HERE)}) as terminal:
+        for question, answer in PATH[:2]:
+            terminal.choose(question, answer)
+        assert "» stop" in terminal.asked("What if a step fails?")
+        terminal.keys("Enter")
+        terminal.choose("What now?", "apply")
+        assert "» no" in terminal.asked(PATH[-1][0])
+        terminal.keys("C-c")
+        terminal.choose("What now?", "quit")
+        terminal.until("ended 0")
+
+
+def test_a_hostile_name_steers_nothing_where_questions_are_drawn(image: Path) -> None:
+    (image / "etc/hostname").write_bytes(f"plant{EVIL}".encode("utf-8", "surrogateescape"))
+    words = ["/usr/bin/env", "TERM=xterm", sys.executable, "-m", "migrator", "--root", str(image)]
+    answers = [
+        (b"Look at this node now?", b"\r"),
+        (b"(Enter: quit)", b"\x1b[A\x1b[A\x1b[A\r"),
+        (b"(Enter: rollback)", b"\r"),
+        (b"(Enter: show)", b"\x03"),
+    ]
+    code, said = typed(words, answers)
+
+    assert (130, True) == (code, "plant\\x1b[2J" in said), said
+    assert [] == re.findall(r"\x1b\][0-9]+;|\x9b|[\u202e\u200b\u3164]", said)
