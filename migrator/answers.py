@@ -11,7 +11,15 @@ from migrator.audit import Audit
 from migrator.configs import yamltext
 from migrator.configs.text import ConfigSyntaxError, decode, line_at
 from migrator.errors import UsageError
-from migrator.questions import APPLY, NODE_NAME, QUESTIONS, Question, is_control_plane, matter
+from migrator.questions import (
+    APPLY,
+    NODE_NAME,
+    QUESTIONS,
+    Question,
+    is_control_plane,
+    like_yes_or_no,
+    matter,
+)
 from migrator.terminal import plain
 
 FORMAT = "cgmigrate-answers"
@@ -64,7 +72,8 @@ def _checked(key: str, text: str, at: str) -> str:
     if question is None:
         raise UsageError(f"{at}{_short(key)}: no such question; there are {', '.join(_BY_KEY)}", hint=_HINT)
     answer = _WORDS.get(text, text)
-    if question.accepts(answer) or (question is APPLY and NODE_NAME.fullmatch(answer)):
+    name = question is APPLY and NODE_NAME.fullmatch(answer) and not like_yes_or_no(answer)
+    if question.accepts(answer) or name:
         return answer
     raise UsageError(f"{at}{key}: {_short(text)} is no answer; {_allowed(question)}", hint=_HINT)
 

@@ -105,7 +105,11 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     drain_timeout: Annotated[
         int | None,
         typer.Option(
-            "--drain-timeout", metavar="SECONDS", help="Deadline of the drain. Default: 300.", min=1
+            "--drain-timeout",
+            metavar="SECONDS",
+            help="Deadline of the drain. Default: 300.",
+            min=1,
+            max=999_999,
         ),
     ] = None,
     api_timeout: Annotated[
@@ -115,6 +119,7 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
             metavar="SECONDS",
             help="How long to wait after the switch for an API server that is away. Default: 120.",
             min=1,
+            max=999_999,
         ),
     ] = None,
     cluster_config: Annotated[
@@ -161,10 +166,9 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     if given is not None:
         from migrator import prompts  # noqa: PLC0415
 
-        chosen |= prompts.settle(
-            [question for question in PLANNING if question.concerns(found)],
-            chosen,
-            "answer in the file, or by the option of that name",
+        matters = [question for question in PLANNING if question.concerns(found)]
+        chosen = {key: answer for key, answer in said.items() if answer} | prompts.settle(
+            matters, chosen, "answer in the file, or by the option of that name"
         )
     options = PlanOptions.answered(chosen, kubeconfig=config, node_name=name)
     made = plan_node(reader, found, options)

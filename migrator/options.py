@@ -240,6 +240,10 @@ def confirm(questions: Sequence[Question], given: Mapping[str, str] | None, yes:
         agreed = next(iter(first.choices))
         raise UsageError(
             "not confirmed; nothing was changed",
-            hint="" if agreed == "yes" else f"the answer that agrees is the name of the node: {agreed}",
+            hint=f"the answer that agrees is the name of the node: {agreed}"
+            if agreed != "yes"
+            else f"{first.key}: {answers[first.key]} is not yes"
+            if answers[first.key] not in first.choices
+            else "",
         )
     return answers

@@ -30,6 +30,8 @@ def terminal() -> bool:
 def settle(questions: Sequence[Question], given: Mapping[str, str], hint: str) -> dict[str, str]:
     """Return an answer to every question: as given, else as it is answered on the terminal.
 
+    After one that would let a change begin, and does not, nothing more is asked.
+
     Raises:
         UsageError: there is no terminal; the message has every question without an answer, with its choices.
     """
@@ -41,7 +43,12 @@ def settle(questions: Sequence[Question], given: Mapping[str, str], hint: str) -
         for question in missing:
             lines += [f"{question.key}: {question.text}", *(f"  {line}" for line in describe(question))]
         raise UsageError("\n".join(lines), hint=hint)
-    return {question.key: given.get(question.key) or ask(question) for question in questions}
+    answers = {}
+    for question in questions:
+        answers[question.key] = given.get(question.key) or ask(question)
+        if question.confirms and not question.agreed(answers[question.key]):
+            break
+    return answers
 
 
 def plain_mode() -> bool:

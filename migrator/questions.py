@@ -21,6 +21,7 @@ from migrator.reference_changes import kept
 NODE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _SECONDS = re.compile(r"[1-9][0-9]{0,5}")
 _UNCHANGED = "Nothing is changed."
+_LIKE_YES_OR_NO = frozenset({"yes", "no", "y", "n", "true", "false", "on", "off"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,11 @@ class Question:
     def agreed(self, answer: str) -> bool:
         """Tell whether the answer lets begin what the question is about."""
         return answer == next(iter(self.choices), None)
+
+
+def like_yes_or_no(answer: str) -> bool:
+    """Tell whether an answer would be read as yes or no by a person, and so must not be taken for a node's name."""
+    return answer.casefold() in _LIKE_YES_OR_NO
 
 
 def _moves(found: Audit) -> tuple[Move, ...]:
@@ -189,7 +195,7 @@ ON_FAILURE = Question(
     text="What if a step fails?",
     choices={
         "rollback": "The node is taken back to what it was, at once.",
-        "stop": "The run stays open, kubelet and runtime as they are, until `resume` or `rollback`.",
+        "stop": "The run stays open as it is, until `resume` or `rollback`.",
         "ask": "You are asked then; without a terminal it is taken back.",
     },
     default="rollback",
@@ -289,7 +295,7 @@ def of_plan(document: Mapping[str, Any], name: str) -> tuple[Question, ...]:
     text = f"Apply the {len(steps)} steps of {name} to {'the cluster' if of_cluster else node} now?"
     agree = replace(APPLY, text=text, choices={"yes": follows, "no": _UNCHANGED})
     findings = {finding["id"] for finding in document["findings"]}
-    if stops and "control-plane" in findings and NODE_NAME.fullmatch(node):
+    if stops and "control-plane" in findings and NODE_NAME.fullmatch(node) and not like_yes_or_no(node):
         agree = replace(agree, choices={node: follows}, default="")
     evicts = any(move["goes"] for move in document["moves"])
     return (agree, ON_FAILURE, *([BUDGET] if evicts else []))

@@ -27,6 +27,12 @@ def answers(tmp_path: Path, text: str) -> Path:
     return path
 
 
+def write_reference(image: Path) -> None:
+    """Give the node a job that names an old cgroup."""
+    (image / "etc/cron.d").mkdir(parents=True, exist_ok=True)
+    (image / "etc/cron.d/pods").write_text("* * * * * root ls /sys/fs/cgroup/cpu/kubepods/burstable\n")
+
+
 def applied(image: Path, *words: str | Path) -> Done:
     plan = image.parent / "plan.json"
     assert 0 == cgmigrate("plan", "--root", image, "-o", plan).returncode
@@ -104,7 +110,8 @@ def test_a_failure_leads_to_what_was_answered_and_an_option_outweighs_it(
 def test_the_file_may_be_named_before_the_command_or_after_it(
     image: Path, tmp_path: Path, place: str
 ) -> None:
-    named = ("--answers", answers(tmp_path, "drain-timeout: 61\nreferences: yes\n"))
+    write_reference(image)
+    named = ("--answers", answers(tmp_path, "references: yes\n"))
     plan = (
         cgmigrate(*named, "plan", "--root", image, "--format", "json")
         if place == "before"
@@ -112,18 +119,41 @@ def test_the_file_may_be_named_before_the_command_or_after_it(
     )
 
     assert 0 == plan.returncode, plan.stderr
-    assert '"drain_timeout_seconds": 61' in plan.stdout
     assert '"references": true' in plan.stdout
 
 
-def test_an_option_of_plan_outweighs_the_file(image: Path, tmp_path: Path) -> None:
-    file = answers(tmp_path, "drain-timeout: 61\n")
-    plan = cgmigrate(
-        "plan", "--root", image, "--answers", file, "--drain-timeout", "62", "--force", "--format", "json"
+def test_a_key_that_does_not_matter_here_decides_nothing(image: Path, tmp_path: Path) -> None:
+    file = answers(
+        tmp_path,
+        "already-drained: yes\ncluster-config: yes\nforce: yes\nreferences: yes\ndrain-timeout: 61\n",
     )
+    without = cgmigrate("plan", "--root", image, "--format", "json")
+    plan = cgmigrate("plan", "--root", image, "--answers", file, "--format", "json")
+
+    assert (0, without.stdout) == (plan.returncode, plan.stdout)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [("yess", "apply: yess is not yes"), ("some-node", "apply: some-node is not yes"), ("no", "")],
+)
+def test_what_does_not_agree_is_told(image: Path, tmp_path: Path, answer: str, hint: str) -> None:
+    done = applied(image, "--answers", answers(tmp_path, f"apply: {answer}\non-failure: stop\n"))
+
+    assert 2 == done.returncode
+    assert "not confirmed; nothing was changed" in done.stderr
+    assert hint in done.stderr
+
+
+def test_an_option_of_plan_outweighs_the_file(image: Path, tmp_path: Path) -> None:
+    write_reference(image)
+    file = answers(tmp_path, "references: no\ndrain-timeout: 61\n")
+    options = ("--references", "--drain-timeout", "62", "--force")
+    plan = cgmigrate("plan", "--root", image, "--answers", file, *options, "--format", "json")
 
     assert '"drain_timeout_seconds": 62' in plan.stdout
     assert '"force": true' in plan.stdout
+    assert '"references": true' in plan.stdout
 
 
 @pytest.mark.parametrize(

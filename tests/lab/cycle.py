@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import Any
 
 from .node import KUBELET_CONFIG, RUNTIME_CONFIG, Node
 
+ALL = os.environ.get("CGMIGRATE_POWER") == "all"
+"""Kill each step in every way on both flavours; else a step goes one way on one flavour and the other on the other."""
 PLAN = "/root/plan.json"
 SCOPE = {"docker": "docker", "containerd": "cri-containerd"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .cycle import PLAN, assert_on_cgroupfs, assert_on_systemd, cgmigrate, files
+from .cycle import ALL, PLAN, assert_on_cgroupfs, assert_on_systemd, cgmigrate, files
 from .node import Node
 
 RECORDS = {"apply": ("applying", "applied"), "rollback": ("reverting", "reverted")}
@@ -33,22 +33,21 @@ def test_killed_in_the_middle_of_each_step(node: Node) -> None:
     assert steps == list(forward)
     assert list(reversed(steps)) == list(back)
 
-    for step in steps:
-        killed(node, step, forward[step] / 2, "apply", PLAN)
-        cgmigrate(node, "resume")
-        assert_on_systemd(node)
-        killed(node, step, back[step] / 2, "rollback")
-        cgmigrate(
-            node,
-            "resume" if steps.index(step) % 2 else "rollback",
-            *([] if steps.index(step) % 2 else ["--yes"]),
-        )
-        assert_on_cgroupfs(node)
-        assert original == files(node), f"killed in {step}, resumed, rolled back"
-        killed(node, step, forward[step] / 2, "apply", PLAN)
-        cgmigrate(node, "rollback", "--yes")
-        assert_on_cgroupfs(node)
-        assert original == files(node), f"killed in {step}, rolled back"
+    for number, step in enumerate(steps):
+        turn = (number + (node.flavour == "docker")) % 2
+        if ALL or turn == 0:
+            killed(node, step, forward[step] / 2, "apply", PLAN)
+            cgmigrate(node, "resume")
+            assert_on_systemd(node)
+            killed(node, step, back[step] / 2, "rollback")
+            cgmigrate(node, *(["resume"] if number // 2 % 2 else ["rollback", "--yes"]))
+            assert_on_cgroupfs(node)
+            assert original == files(node), f"killed in {step}, resumed, rolled back"
+        if ALL or turn == 1:
+            killed(node, step, forward[step] / 2, "apply", PLAN)
+            cgmigrate(node, "rollback", "--yes")
+            assert_on_cgroupfs(node)
+            assert original == files(node), f"killed in {step}, rolled back"
 
 
 def journal(node: Node) -> list[tuple[str, str]]:

@@ -17,15 +17,13 @@ from pathlib import Path
 import pytest
 
 from .conftest import MakeNode
-from .cycle import PLAN, assert_on_cgroupfs, assert_on_systemd, cgmigrate, config_files, files
+from .cycle import ALL, PLAN, assert_on_cgroupfs, assert_on_systemd, cgmigrate, config_files, files
 from .node import Node
 
 GROUPS = 3
 BEGUN = {"apply": "applying", "rollback": "reverting"}
 GUARDS = ("guard", "release-guard")
 FLAVOURS = ("docker", "containerd")
-ALL = os.environ.get("CGMIGRATE_POWER") == "all"
-"""Both ways for each step on both flavours; else each step goes one way on one flavour and the other on the other."""
 
 
 @pytest.mark.slow

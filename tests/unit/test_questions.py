@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from migrator.answers import MAX_SIZE, read_answers, write_answers
+from migrator.answers import MAX_SIZE, describe, read_answers, write_answers
 from migrator.audit import audit
 from migrator.errors import UsageError
 from migrator.facts.model import Cluster, Facts, KubeletConfigMap
@@ -98,6 +98,12 @@ def test_what_enter_gives_is_an_answer_and_agrees_to_nothing(question: Question)
     assert bool(question.means) != bool(question.choices)
 
 
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda each: each.key)
+def test_a_choice_with_what_follows_from_it_fits_a_line(question: Question) -> None:
+    if len(question.choices) > 2:  # those that are asked as a list
+        assert [] == [line for line in describe(question) if len(line.removesuffix(" (default)")) > 75]
+
+
 def test_the_defaults_are_those_of_a_plan_without_options() -> None:
     assert PlanOptions() == PlanOptions.answered({question.key: question.default for question in PLANNING})
 
@@ -135,8 +141,9 @@ def test_a_plan_is_agreed_to_with_yes_and_on_the_control_plane_with_the_nodes_na
     ]
 
 
-def test_a_name_that_nobody_can_type_is_not_asked_for() -> None:
-    agree, *_ = of_plan({**golden("control-plane-stacked-etcd"), "node": "cp\x1b[2J"}, "plan.json")
+@pytest.mark.parametrize("name", ["cp\x1b[2J", "no", "true"])
+def test_a_name_that_nobody_can_type_or_that_says_something_else_is_not_asked_for(name: str) -> None:
+    agree, *_ = of_plan({**golden("control-plane-stacked-etcd"), "node": name}, "plan.json")
 
     assert ["yes", "no"] == list(agree.choices)
 
@@ -201,6 +208,7 @@ def test_answers_are_yaml_or_json(text: str, expected: dict[str, str]) -> None:
         (HEAD.encode() + b"drain-timeout: 0\n", "a:3: drain-timeout: '0' is no answer; a number of seconds"),
         (HEAD.encode() + b"drain-timeout: 1e3\n", "a:3: drain-timeout: '1e3' is no answer"),
         (HEAD.encode() + b"drain-timeout: 9999999\n", "a:3: drain-timeout: '9999999' is no answer"),
+        (HEAD.encode() + b"apply: Yes\n", "a:3: apply: 'Yes' is no answer; one of yes, no"),
         (HEAD.encode() + b"apply: a b\n", "a:3: apply: 'a b' is no answer"),
         (
             HEAD.encode() + b"force: yes\nforce: no\n",
