@@ -212,9 +212,12 @@ def _with_default(question: Question, chosen: str | None) -> Question:
 
 
 def _plan(s: Sitting) -> Stage:
-    options = PlanOptions.answered(s.given, kubeconfig=s.kubeconfig)
+    found = _of(s.found)
+    # What does not matter decides nothing, whoever answered it: a file, or this operator before the last look.
+    chosen = {each.key: s.given[each.key] for each in PLANNING if each.concerns(found)}
+    options = PlanOptions.answered(chosen, kubeconfig=s.kubeconfig)
     try:
-        s.made = plan_node(s.host, _of(s.found), options)
+        s.made = plan_node(s.host, found, options)
     except (BlockedError, ConflictError) as error:
         prompts.tell(error.message)
         if error.hint:

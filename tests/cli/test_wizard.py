@@ -330,14 +330,27 @@ def test_the_live_view_survives_a_resize_and_leaves_the_first_screen_as_it_was(t
 
 def test_a_file_of_answers_is_what_enter_gives(image: Path) -> None:
     answers = image.parent / "answers.yaml"
-    answers.write_text("format: cgmigrate-answers\nversion: 1\non-failure: stop\napply: yes\n")
+    answers.write_text("format: cgmigrate-answers\nversion: 1\non-failure: stop\napply: yes\nforce: yes\n")
     command = [sys.executable, "-m", "migrator", "--root", str(image), "--answers", str(answers)]
     with Screens(image.parent, command, env={"PYTHONPATH": str(HERE)}) as terminal:
         for question, answer in PATH[:2]:
             terminal.choose(question, answer)
         assert "» stop" in terminal.asked("What if a step fails?")
         terminal.keys("Enter")
-        terminal.choose("What now?", "apply")
+        terminal.choose("What now?", "write")
+        terminal.choose("Write them?", "write")
+        terminal.until("ended 0")
+    # What does not matter here decides nothing.
+    assert '"force": false' in (image.parent / "plan.json").read_text()
+
+
+def test_the_last_word_is_never_taken_from_a_file(image: Path) -> None:
+    answers = image.parent / "answers.yaml"
+    answers.write_text("format: cgmigrate-answers\nversion: 1\napply: yes\n")
+    command = [sys.executable, "-m", "migrator", "--root", str(image), "--answers", str(answers)]
+    with Screens(image.parent, command, env={"PYTHONPATH": str(HERE)}) as terminal:
+        for question, answer in PATH[:-1]:
+            terminal.choose(question, answer)
         assert "» no" in terminal.asked(PATH[-1][0])
         terminal.keys("C-c")
         terminal.choose("What now?", "quit")
