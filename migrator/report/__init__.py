@@ -127,7 +127,7 @@ def report(found: Sources, made: str) -> Report:
         run=found.run,
         status=status,
         settled=state.status.settled and not found.damaged,
-        summary=_summary(found, state),
+        summary=_summary(found, state, changes),
         reason=state.reason if status != "committed" else "",
         started=state.started,
         ended=state.ended,
@@ -140,7 +140,9 @@ def report(found: Sources, made: str) -> Report:
         verdict=str(plan.get("recommendation", {}).get("verdict", "")),
         reasons=tuple(plan.get("recommendation", {}).get("reasons", ())),
         missing=(*found.missing, *missing),
-        failed=tuple(Failure(step=step, error=error) for step, error in state.failed.items()),
+        failed=tuple(
+            Failure(step=step, error=error) for step, error in (state.failed | state.unwell).items()
+        ),
         left=(*state.left, *_restarts(changes)),
         next=tuple(_next(found, state)),
         timeline=timeline(found.records, steps, found.log),
@@ -156,27 +158,18 @@ def report(found: Sources, made: str) -> Report:
     )
 
 
-def _summary(found: Sources, state: RunState) -> str:
-    plan = found.plan or {}
-    name = str(plan.get("node", "")) or "the node"
+def _summary(found: Sources, state: RunState, changes: Sequence[Change]) -> str:
     begun = bool(state.begun)
     if found.damaged:
         return "The journal of this run is damaged: this page tells what stands before the damage."
     if found.worker and not state.status.settled:
         return f"The run is in progress: process {found.worker}."
+    left = state.left or [*_restarts(changes)]
     match state.status:
-        case Status.COMMITTED if plan.get("scope") == "cluster":
-            return "The ConfigMap of the kubelets says systemd; no node was touched."
-        case Status.COMMITTED if state.offline:
-            return f"The files of the image of {name} say systemd; what needs a running node is left to its first boot."
-        case Status.COMMITTED if plan and not any(step["kind"] in _WITNESSED for step in plan["steps"]):
-            return f"The files of {name} name the cgroups of systemd; no pod was touched."
         case Status.COMMITTED:
-            return f"{name} is on systemd; verified by cgroupfs and systemd."
+            return _outcome(found, state) + (" Something is left to do by hand." if left else "")
         case Status.ROLLED_BACK:
-            return (
-                f"The run was rolled back: {name} is as it was before." if begun else "Nothing was changed."
-            )
+            return _taken_back(found, state, left) if begun else "Nothing was changed."
         case Status.DIRTY:
             return "The rollback is incomplete: hands are needed."
         case Status.ROLLING_BACK:
@@ -189,6 +182,40 @@ def _summary(found: Sources, state: RunState) -> str:
             )
         case Status.PLANNED:
             return "The run has not begun; nothing was changed."
+
+
+def _outcome(found: Sources, state: RunState) -> str:
+    """Return what a finished run has done, as far as its plan and journal prove it."""
+    plan = found.plan
+    if plan is None:
+        return "The run was finished; what it did is not known."
+    name = plan["node"] or "the node"
+    if plan["scope"] == "cluster":
+        return "The ConfigMap of the kubelets says systemd; no node was touched."
+    if state.offline:
+        return f"The files of the image of {name} say systemd; what needs a running node is left to its first boot."
+    if not any(step["kind"] in _WITNESSED for step in plan["steps"]):
+        return f"The files of {name} name the cgroups of systemd; no pod was touched."
+    return f"{name} is on systemd; verified by cgroupfs and systemd."
+
+
+def _taken_back(found: Sources, state: RunState, left: Sequence[str]) -> str:
+    """Return what a way back brought back, as far as plan and journal prove it."""
+    plan = found.plan
+    if state.unwell:
+        return "Everything was taken back, but the node was not as healthy afterwards as before: hands are needed."
+    if plan is None:
+        return "The run was rolled back; what it had changed is not known."
+    if left:
+        return "The run was rolled back, but for what is left to do by hand."
+    subject = plan["node"] or "the node"
+    if plan["scope"] == "cluster":
+        subject = "the ConfigMap of the kubelets"
+    elif state.offline:
+        subject = f"each file of the image of {subject}"
+    elif not any(step["kind"] in _WITNESSED for step in plan["steps"]):
+        subject = f"each changed file of {subject}"
+    return f"The run was rolled back: {subject} is as it was before."
 
 
 def _next(found: Sources, state: RunState) -> Iterator[Todo]:
@@ -258,7 +285,7 @@ def _changes(plan: Json, state: RunState, damaged: bool) -> Iterator[Change]:
 def _where(step: str, state: RunState, damaged: bool) -> str:
     if damaged:
         return "unknown"
-    if step in state.failed:
+    if step in state.failed or (step in state.reverted and step in {name for name, _ in state.leaving}):
         return "not restored"
     if step in state.reverted:
         return "restored" if step in state.begun else "not written"

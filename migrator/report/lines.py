@@ -25,7 +25,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _fold(line, 2)
     yield from _section("Missing in this report", (_item(each) for each in report.missing))
     failed = (_item(f"{each.step}: {each.error}") for each in report.failed)
-    yield from _section("What could not be taken back", failed)
+    yield from _section("What the way back could not do", failed)
     yield from _section("Left to do by hand", ([f"  {plain(each)}"] for each in report.left))
     yield from _section("What", [_what(report)])
     if report.verdict:
@@ -101,7 +101,8 @@ def _what(report: Report) -> Iterator[str]:
 def _outage(outage: Outage) -> list[str]:
     during = "switch" if outage.direction == "forward" else "way back"
     took = "unknown" if outage.seconds is None else f"{outage.seconds} s"
-    return _fold(f"{during}: {took}, from {outage.began} until {outage.ended or '(no end in the record)'}", 2)
+    began = outage.began or "(not known: the node was booted again)"
+    return _fold(f"{during}: {took}, from {began} until {outage.ended or '(no end in the record)'}", 2)
 
 
 def _change(name: str, state: str, diff: str) -> Iterator[str]:

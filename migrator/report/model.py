@@ -47,6 +47,7 @@ class Outage:
 
     direction: str
     began: str
+    """Empty: not known, because the node was booted in the middle of the run."""
     ended: str = ""
     """Empty: nothing in the journal says that it ended."""
     seconds: int | None = None
@@ -133,7 +134,7 @@ class Report:
     missing: tuple[str, ...]
     """What could not be read, so that the report does not tell it."""
     failed: tuple[Failure, ...]
-    """What the way back could not do, so far."""
+    """What the way back could not do, so far; also that the node was not healthy after it."""
     left: tuple[str, ...]
     """Commands left to the operator."""
     next: tuple[Todo, ...]

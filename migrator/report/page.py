@@ -70,7 +70,7 @@ def render(report: Report) -> str:
 
 def _sections(report: Report) -> Iterator[tuple[str, str, Markup]]:
     yield "missing", "What is missing here", bullets(report.missing)
-    yield "failed", "What could not be taken back", _failed(report)
+    yield "failed", "What the way back could not do", _failed(report)
     yield "left", "Left to do by hand", _commands(report.left)
     yield "what", "What", _what(report)
     yield "why", "Why", _why(report)
@@ -87,6 +87,8 @@ def _sections(report: Report) -> Iterator[tuple[str, str, Markup]]:
 
 def _header(report: Report) -> Markup:
     kind, word = _STATUS.get(report.status, ("warn", f"open: {report.status}"))
+    if kind == "good" and (report.left or report.failed or not report.scope):
+        kind = "warn"
     return tag(
         "header",
         tag("h1", report.title),
@@ -132,7 +134,7 @@ def _outage(outages: Sequence[Outage] | None) -> Markup:
     rows = [
         (
             "switch" if each.direction == "forward" else "way back",
-            each.began,
+            each.began or badge("warn", "not known: the node was booted again"),
             each.ended or badge("warn", "no end in the record"),
             _seconds(each.seconds),
         )

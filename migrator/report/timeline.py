@@ -127,8 +127,12 @@ def _with_said(entries: Sequence[Entry], log: Iterable[Json]) -> tuple[Entry, ..
 def outages(records: Sequence[Record], steps: Mapping[str, Json]) -> tuple[Outage, ...]:
     """Return when the kubelet was down: from before its stop until it was waited for with success.
 
-    On the way back its stop is the revert of its start.
+    On the way back its stop is the revert of its start. A boot while the guard is in force takes it down too, at a time
+    that no record tells.
     """
+    guards, releases = (
+        {name for name, step in steps.items() if step["kind"] == kind} for kind in ("guard", "release-guard")
+    )
     waits = {name for name, step in steps.items() if step["kind"] == "wait-healthy"}
     kubelets = {steps[name]["params"]["unit"] for name in waits}
     stops, starts = (
@@ -140,12 +144,26 @@ def outages(records: Sequence[Record], steps: Mapping[str, Json]) -> tuple[Outag
         for kind in ("stop-unit", "start-unit")
     )
     found: list[Outage] = []
+    boot, way, guarded = "", "forward", False
     for record in records:
         is_open = bool(found) and not found[-1].ended
+        if guarded and record.boot != boot and not is_open:
+            found.append(Outage(direction=way, began=""))
+            is_open = True
+        boot = record.boot
         falls = (record.kind is Kind.APPLYING and record.step in stops) or (
             record.kind is Kind.REVERTING and record.step in starts
         )
         back = record.kind in _BACK
+        way = "back" if back or record.kind is Kind.ROLLING_BACK else way
+        if (record.kind is Kind.APPLYING and record.step in guards) or (
+            record.kind is Kind.REVERTING and record.step in releases
+        ):
+            guarded = True
+        if (record.kind is Kind.APPLIED and record.step in releases) or (
+            record.kind is Kind.REVERTED and record.step in guards
+        ):
+            guarded = False
         if falls and not is_open:
             found.append(Outage(direction="back" if back else "forward", began=record.time))
         rises = record.kind in (Kind.APPLIED, Kind.REVERTED) and record.step in waits
