@@ -15,14 +15,16 @@ from itertools import islice
 from typing import Any
 
 from migrator import __version__
-from migrator.cgroups import Kind, parse
+from migrator.cgroups import Kind as Level
+from migrator.cgroups import parse
+from migrator.checks.base import plural
 from migrator.errors import CgmigrateError, HostError
 from migrator.facts.model import Facts
 from migrator.facts.store import load
 from migrator.journal import Run
 from migrator.plan import parse_plan, plan_digest
 from migrator.plan_table import SANDBOX
-from migrator.records import Record, RunState, Status, decode_whole, fold
+from migrator.records import Kind, Record, RunState, Status, decode_whole, fold
 from migrator.report.model import Branch, Change, Failure, Json, Node, Report, Todo
 from migrator.report.timeline import outages, timeline
 
@@ -40,23 +42,40 @@ class Sources:
     facts: Facts | None
     log: Sequence[Json]
     missing: Sequence[str]
-    worker: str
+    worker: str = ""
     """Process id of the cgmigrate that is at work on this node, or nothing."""
+    newer: str = ""
+    """Name of a later run that is not taken back: it stands on this one."""
 
 
-def read(run: Run, worker: str = "") -> Sources:
+def read(run: Run, worker: str = "", newer: str = "") -> Sources:
     """Read all that a run's directory holds; what cannot be read is told, and never an error."""
     missing: list[str] = []
     records, damaged = _records(run, missing)
     log = list(_log(run, missing))
-    if not records and not damaged and any("verb" in entry for entry in log):
+    begun = sum(record.kind in (Kind.APPLYING, Kind.REVERTING) for record in records)
+    known = sum(entry.get("verb") in ("apply", "revert") for entry in log)
+    if known and not records:
         missing.append("journal.jsonl: it is gone, or empty, although the log tells of steps")
-        damaged = True
+    if known < begun:
+        missing.append(
+            f"log.jsonl: it has {known} of the {begun} steps that the journal begins; messages, and what the witnesses "
+            "said, may be lost"
+        )
     plan = _document(run, "plan.json", parse_plan, missing)
     if plan is not None and plan_digest(plan)[:8] not in run.name.split("-"):
         missing.append("plan.json is not the plan that this run was made of: what it says is left out")
         plan = None
-    facts = _document(run, "facts.json", lambda data, _: load(data), missing)
+    facts: Facts | None = _document(run, "facts.json", lambda data, _: load(data), missing)
+    if facts is not None and plan is None:
+        missing.append("facts.json cannot be held against plan.json: what it says is left out")
+        facts = None
+    elif facts is not None and (facts.node.hostname, facts.node.machine_id) != (
+        plan["node"],
+        plan["machine_id"],
+    ):
+        missing.append("facts.json is of another node than plan.json: what it says is left out")
+        facts = None
     return Sources(
         run=run.name,
         records=records,
@@ -66,6 +85,7 @@ def read(run: Run, worker: str = "") -> Sources:
         log=log,
         missing=missing,
         worker=worker,
+        newer=newer,
     )
 
 
@@ -103,13 +123,20 @@ def _log(run: Run, missing: list[str]) -> Iterator[Json]:
     except OSError as error:
         missing.append(f"log.jsonl: {error.strerror}")
         return
+    unread = 0
     for line in lines:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
-            continue
+            entry = None
         if isinstance(entry, dict):
             yield entry
+        elif line:
+            unread += 1
+    if unread:
+        missing.append(
+            f"log.jsonl: {plural(unread, 'line')} cannot be read; what the witnesses said may have been there"
+        )
 
 
 def report(found: Sources, made: str) -> Report:
@@ -117,8 +144,9 @@ def report(found: Sources, made: str) -> Report:
     state, plan = fold(found.records), found.plan or {}
     steps = {step["id"]: step for step in plan.get("steps", ())}
     status = "damaged" if found.damaged else str(state.status)
-    verification, missing = _verification(found, state, steps)
-    changes = tuple(_changes(plan, state, found.damaged))
+    verification, missing = _verification(found)
+    known = bool(found.records) and not found.damaged
+    changes = tuple(_changes(plan, state, known))
     down = outages(found.records, steps)
     root = found.facts.kubelet.cgroup_root if found.facts else ""
     return Report(
@@ -146,13 +174,14 @@ def report(found: Sources, made: str) -> Report:
         left=(*state.left, *_restarts(changes)),
         next=tuple(_next(found, state)),
         timeline=timeline(found.records, steps, found.log),
-        outages=None if not down and (found.damaged or found.plan is None) else down,
+        outages=None if not down and (not known or found.plan is None) else down,
         changes=changes,
         tree_before=_tree({row["from_path"]: _label(row) for row in plan.get("translations", ())}),
         tree_after=_tree(_seen(verification, root or "/")),
         moves=tuple(plan.get("moves", ())),
         translations=tuple(plan.get("translations", ())),
         verification=verification,
+        unverified="" if verification else _unverified(found),
         findings=tuple(plan.get("findings", ())),
         cannot_be_undone=tuple(plan.get("cannot_be_undone", ())),
     )
@@ -163,7 +192,7 @@ def _summary(found: Sources, state: RunState, changes: Sequence[Change]) -> str:
     if found.damaged:
         return "The journal of this run is damaged: this page tells what stands before the damage."
     if found.worker and not state.status.settled:
-        return f"The run is in progress: process {found.worker}."
+        return f"The run is open, and a cgmigrate is at work on this node: process {found.worker}."
     left = state.left or [*_restarts(changes)]
     match state.status:
         case Status.COMMITTED:
@@ -181,7 +210,9 @@ def _summary(found: Sources, state: RunState, changes: Sequence[Change]) -> str:
                 else "The run has begun; nothing was changed yet."
             )
         case Status.PLANNED:
-            return "The run has not begun; nothing was changed."
+            if any("verb" in entry for entry in found.log):
+                return "The journal has no record of this run, although its log tells of steps: what was changed is not known."
+            return "The journal has no record of this run: it has not begun, or the journal is lost."
 
 
 def _outcome(found: Sources, state: RunState) -> str:
@@ -219,31 +250,43 @@ def _taken_back(found: Sources, state: RunState, left: Sequence[str]) -> str:
 
 
 def _next(found: Sources, state: RunState) -> Iterator[Todo]:
-    run = found.run
-    if found.damaged:
-        yield Todo(command="cgmigrate status", what="says what can be done with what is damaged")
+    image = " --root DIR" if state.offline else ""
+    if found.damaged or (found.newer and not state.status.settled):
+        yield Todo(command=f"cgmigrate status{image}", what="says what can be done")
         return
-    live = not state.offline and (found.plan or {}).get("scope") != "cluster"
+    plan = found.plan or {}
+    provable = plan.get("scope") == "node" and not state.offline and not found.newer
     match state.status:
         case Status.COMMITTED:
-            if live:
+            if provable:
                 yield Todo(command="cgmigrate verify", what="proves it once more, from both sides")
-            yield Todo(command=f"cgmigrate rollback {run}", what="takes it back")
-        case Status.ROLLED_BACK:
-            if live and state.begun:
+            if found.newer:
                 yield Todo(
-                    command="cgmigrate verify --expect cgroupfs", what="proves the way back from both sides"
+                    command=f"cgmigrate rollback {found.newer}{image}",
+                    what="takes back the later run, which stands on this one; then this one can be",
                 )
-            yield Todo(command=f"cgmigrate forget {run}", what="deletes this record with its saved files")
+            else:
+                yield Todo(command=f"cgmigrate rollback {found.run}{image}", what="takes it back")
+        case Status.ROLLED_BACK:
+            if provable and state.begun and plan["from"]:
+                yield Todo(
+                    command=f"cgmigrate verify --expect {plan['from']}",
+                    what="proves the way back from both sides",
+                )
+            yield Todo(
+                command=f"cgmigrate forget {found.run}{image}",
+                what="deletes this record with its saved files",
+            )
         case Status.DIRTY:
             yield Todo(
-                command="cgmigrate rollback", what="goes on with the way back, once what failed is mended"
+                command=f"cgmigrate rollback{image}",
+                what="goes on with the way back, once what failed is mended",
             )
         case _ if not found.worker:
-            yield Todo(command="cgmigrate resume", what="goes on")
-            yield Todo(command="cgmigrate rollback", what="goes back")
+            yield Todo(command=f"cgmigrate resume{image}", what="goes on")
+            yield Todo(command=f"cgmigrate rollback{image}", what="goes back")
         case _:
-            yield Todo(command="cgmigrate status", what="tells whether it is still at work")
+            yield Todo(command=f"cgmigrate status{image}", what="tells whether it is still at work")
 
 
 def _node(found: Sources) -> Node:
@@ -263,7 +306,7 @@ def _node(found: Sources) -> Node:
     )
 
 
-def _changes(plan: Json, state: RunState, damaged: bool) -> Iterator[Change]:
+def _changes(plan: Json, state: RunState, known: bool) -> Iterator[Change]:
     for step in plan.get("steps", ()):
         params = step["params"]
         if step["kind"] == "write-file":
@@ -277,14 +320,12 @@ def _changes(plan: Json, state: RunState, damaged: bool) -> Iterator[Change]:
             name=name,
             why=step["why"],
             diff=params["diff"],
-            state=_where(step["id"], state, damaged),
+            state=_where(step["id"], state) if known else "unknown",
             restart=tuple(params.get("restart", ())),
         )
 
 
-def _where(step: str, state: RunState, damaged: bool) -> str:
-    if damaged:
-        return "unknown"
+def _where(step: str, state: RunState) -> str:
     if step in state.failed or (step in state.reverted and step in {name for name, _ in state.leaving}):
         return "not restored"
     if step in state.reverted:
@@ -302,24 +343,52 @@ def _restarts(changes: Sequence[Change]) -> Iterator[str]:
         yield f"systemctl restart {shlex.join(units)}"
 
 
-def _verification(
-    found: Sources, state: RunState, steps: Mapping[str, Json]
-) -> tuple[Json | None, Sequence[str]]:
-    """Return what both witnesses said last, with its time, and what there is to say of its absence."""
+def _verification(found: Sources) -> tuple[Json | None, Sequence[str]]:
+    """Return what both witnesses said last, with its time, and what there is to say of its absence.
+
+    It is held against the journal: a log that lost its end has only an earlier verification.
+    """
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - late: 60 ms
 
     from migrator.schemas import load_schema  # noqa: PLC0415
 
+    began = max(_verified(found), default="")
     for entry in reversed(found.log):
         if "verification" in entry:
-            proof = entry["verification"]
+            proof, time = entry["verification"], entry.get("time")
             faults = islice(Draft202012Validator(load_schema("verify-1")).iter_errors(proof), 1)
-            if any(True for _ in faults):
+            if not isinstance(time, str) or any(True for _ in faults):
                 return None, ["log.jsonl: what the witnesses said is damaged"]
+            if not began and not found.damaged:
+                return None, ["log.jsonl: the journal does not know of what the witnesses said there"]
+            if time < began:
+                return None, ["log.jsonl: what the witnesses said last is lost"]
             kept = {key: value for key, value in proof.items() if key not in ("format", "version")}
-            return {"time": str(entry.get("time", "")), **kept}, []
-    tried = [name for name in state.begun if steps.get(name, {}).get("kind") == "verify"]
-    return None, ["log.jsonl does not hold what the witnesses said"] if tried else []
+            return {"time": time, **kept}, []
+    return None, ["log.jsonl does not hold what the witnesses said"] if began else []
+
+
+def _verified(found: Sources) -> list[str]:
+    """Return when each verification began; the kind of a step is the beginning of its id, also where the plan is gone."""
+    return [
+        record.time
+        for record in found.records
+        if record.kind is Kind.APPLYING and re.split("[:(]", record.step)[0] == "verify"
+    ]
+
+
+def _unverified(found: Sources) -> str:
+    if _verified(found):
+        return "Not known: there is no record of what the witnesses saw."
+    if found.damaged or not found.records:
+        return "Not known: the journal does not tell."
+    if found.plan is None:
+        return "Not known: plan.json is missing."
+    if not any(step["kind"] == "verify" for step in found.plan["steps"]):
+        return "Not looked at: a run of this kind has no verification."
+    if fold(found.records).offline:
+        return "Not looked at: an image does not run."
+    return "Not looked at: the run did not come to its verification."
 
 
 def _label(row: Json) -> str:
@@ -329,18 +398,21 @@ def _label(row: Json) -> str:
 
 
 def _seen(verification: Json | None, root: str) -> dict[str, str]:
-    """Return the cgroups that verification found where they should be, and what it calls them.
+    """Return the cgroups of which each comparison holds, and what verification calls them.
 
     A row is named `namespace/pod`, `pod namespace/pod` or `pod uid`, then the container, then what is compared.
     """
     places: dict[str, str] = {}
-    for row in verification["checks"] if verification else ():
-        place = parse(row["place"], root) if row["ok"] and row["place"].startswith("/") else None
+    rows = verification["checks"] if verification else ()
+    wrong = {row["place"] for row in rows if not row["ok"]}
+    for row in rows:
+        is_place = row["place"].startswith("/") and row["place"] not in wrong
+        place = parse(row["place"], root) if is_place else None
         if place is None:
             continue
         words = re.sub(r"^pod (?=[^ ]*/)", "", row["name"]).split(" ")
         pod = 1 if "/" in words[0] else 2
-        what = {Kind.POD: words[:pod], Kind.CONTAINER: words[pod : pod + 1]}.get(place.kind, [])
+        what = {Level.POD: words[:pod], Level.CONTAINER: words[pod : pod + 1]}.get(place.kind, [])
         places.setdefault(row["place"], " ".join(what))
     return places
 

@@ -131,14 +131,16 @@ def _branch(branch: Branch) -> list[str]:
 def _verification(report: Report) -> Iterator[str]:
     proof = report.verification
     if proof is None:
-        yield from _fold("no record of one: `cgmigrate verify` proves the node as it is now", 2)
+        yield from _fold(report.unverified, 2)
         return
     held = sum(row["ok"] for row in proof["checks"])
     yield from _fold(
-        f"{'proven' if proof['ok'] else 'NOT PROVEN'}: node on {proof['expected']} at {proof['time']}, "
+        f"{report.proof[1]}: node on {proof['expected']} at {proof['time']}, "
         f"{held} of {plural(len(proof['checks']), 'comparison')} hold (what | cgroupfs says | systemd says):",
         2,
     )
+    if report.since:
+        yield from _fold(report.since, 2)
     for finding in proof["findings"]:
         yield from _finding(finding)
     for row in sorted(proof["checks"], key=lambda row: bool(row["ok"])):

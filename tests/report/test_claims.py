@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from migrator.journal import Run
+from migrator.host import Host
+from migrator.journal import Run, Runs
 from migrator.report import read, report
 from migrator.report.lines import render as lines
 from migrator.report.model import Report
 from migrator.report.page import render as page
 from tests.cli.test_offline import cgmigrate
+from tests.crash.cases import begin_with, forward, planned
+from tests.hostile.base import DOCKER, copy
+from tests.hostile.base import planned as plan_of
 from tests.report import runs
 
 MADE = "2026-11-23T12:00:00Z"
@@ -85,3 +90,183 @@ GREEN: dict[str, tuple[Callable[[Path], Run], bool]] = {
 @pytest.mark.parametrize(("make", "green"), GREEN.values(), ids=GREEN)
 def test_only_a_run_at_its_end_is_green(root: Path, make: Callable[[Path], Run], green: bool) -> None:
     assert green is is_green(told(make(root)))
+
+
+def test_without_its_plan_nobody_knows_what_a_run_did(root: Path) -> None:
+    run = runs.finished(root)
+    (run.directory / "plan.json").unlink()
+    found = told(run)
+
+    assert ("The run was finished; what it did is not known.", False) == (found.summary, is_green(found))
+    assert "Not known: plan.json is missing." in page(found)
+    assert "No pod ran" not in page(found)
+    assert [f"cgmigrate rollback {run.name}"] == [each.command for each in found.next]
+    assert "facts.json cannot be held against plan.json: what it says is left out" in found.missing
+
+
+def test_without_the_plan_of_a_run_taken_back_nobody_says_that_all_is_as_before(root: Path) -> None:
+    run = runs.taken_back(root)
+    (run.directory / "plan.json").unlink()
+
+    assert "The run was rolled back; what it had changed is not known." == told(run).summary
+
+
+@pytest.mark.parametrize("torn", [False, True], ids=["gone", "torn"])
+def test_a_verification_that_was_begun_is_never_told_as_not_come_to(root: Path, torn: bool) -> None:
+    run = runs.finished(root)
+    log = run.directory / "log.jsonl"
+    data = log.read_bytes()
+    log.write_bytes(data[: data.index(b'"verification"')] if torn else b"")
+    found = told(run)
+
+    assert "Not known: there is no record of what the witnesses saw." == found.unverified
+    assert [True, True] == says(found, found.unverified)
+    assert [False, False] == says(found, "did not come to its verification")
+    assert [True, torn] == [
+        any("steps that the journal begins" in each for each in found.missing),
+        any("1 line cannot be read" in each for each in found.missing),
+    ]
+
+
+UNVERIFIED = {
+    "crashed": (runs.crashed, "Not looked at: the run did not come to its verification."),
+    "not begun": (runs.waiting, "Not known: the journal does not tell."),
+}
+
+
+@pytest.mark.parametrize(("make", "why"), UNVERIFIED.values(), ids=UNVERIFIED)
+def test_why_there_is_no_verification_is_said(root: Path, make: Callable[[Path], Run], why: str) -> None:
+    found = told(make(root))
+
+    assert why == found.unverified
+    assert [True, True] == says(found, why)
+
+
+def test_an_earlier_verification_is_not_told_as_the_last(root: Path) -> None:
+    """Of a resumed run, whose log then lost its end."""
+    run = runs.finished(root)
+    log = run.directory / "log.jsonl"
+    entries = [json.loads(line) for line in log.read_bytes().splitlines()]
+    early = [each | {"time": "2020-01-01T00:00:00Z"} if "verification" in each else each for each in entries]
+    log.write_text("".join(json.dumps(each) + "\n" for each in early))
+    found = told(run)
+
+    assert (None, ("log.jsonl: what the witnesses said last is lost",)) == (
+        found.verification,
+        found.missing,
+    )
+
+
+def test_a_place_of_which_a_comparison_does_not_hold_is_not_in_the_tree(root: Path) -> None:
+    run = runs.finished(root)
+    log = run.directory / "log.jsonl"
+    entries = [json.loads(line) for line in log.read_bytes().splitlines()]
+    proof = next(each["verification"] for each in entries if "verification" in each)
+    wrong = told(run).tree_after[-1].path
+    proof["checks"].append({"name": "limit", "place": wrong, "cgroupfs": "1", "systemd": "2", "ok": False})
+    log.write_text("".join(json.dumps(each) + "\n" for each in entries))
+    found = told(run)
+
+    assert wrong not in {each.path for each in found.tree_after}
+    assert [True, True] == says(found, "A place of which a comparison does not hold is not in the tree.")
+
+
+def test_facts_of_another_node_are_not_believed(root: Path) -> None:
+    run = runs.finished(root)
+    facts = run.load("facts.json")
+    facts["node"]["machine_id"] = "0" * 32
+    facts["node"]["kernel"] = "9.9.9"
+    run.save("facts.json", json.dumps(facts).encode())
+    found = told(run)
+
+    assert ("facts.json is of another node than plan.json: what it says is left out",) == found.missing
+    assert [False, False] == says(found, "9.9.9")
+    assert found.node.machine_id == run.load("plan.json")["machine_id"]
+
+
+@pytest.mark.parametrize("log", [True, False], ids=["with its log", "without"])
+def test_a_run_without_journal_is_not_told_as_not_begun_and_status_says_the_same(
+    root: Path, log: bool
+) -> None:
+    run = runs.finished(root)
+    run.journal.unlink()
+    if not log:
+        (run.directory / "log.jsonl").unlink()
+    found = told(run)
+    status, page_ = (cgmigrate("--format", "json", each, "--root", root) for each in ("status", "report"))
+
+    assert (7, 7) == (status.returncode, page_.returncode)
+    assert "planned" == json.loads(status.stdout)[0]["status"] == json.loads(page_.stdout)["status"]
+    assert found.summary.startswith("The journal has no record of this run")
+    assert ("the log tells of steps" in found.missing[0]) if log else not found.missing
+    assert {"unknown"} == {each.state for each in found.changes}
+    assert [False, False] == says(found, "not stopped")
+    assert found.outages is None
+
+
+NEXT = {
+    "finished": (runs.finished, ["cgmigrate verify", "cgmigrate rollback RUN"]),
+    "taken back": (runs.taken_back, ["cgmigrate verify --expect cgroupfs", "cgmigrate forget RUN"]),
+    "dirty": (runs.dirty, ["cgmigrate rollback"]),
+    "crashed": (runs.crashed, ["cgmigrate resume", "cgmigrate rollback"]),
+}
+
+
+@pytest.mark.parametrize(("make", "commands"), NEXT.values(), ids=NEXT)
+def test_what_can_be_done_next_can_be_done(
+    root: Path, make: Callable[[Path], Run], commands: list[str]
+) -> None:
+    run = make(root)
+
+    assert [each.replace("RUN", run.name) for each in commands] == [each.command for each in told(run).next]
+
+
+def test_a_run_on_which_a_later_one_stands_offers_no_rollback_of_itself(root: Path) -> None:
+    machine, first = runs.node("docker", root)
+    assert "done" == forward(machine, first)
+    plan, facts = planned("docker")
+    second = begin_with(machine, plan, facts)
+    data = json.loads(cgmigrate("--format", "json", "report", first.name, "--root", root).stdout)
+
+    assert [f"cgmigrate rollback {second.name}"] == [each["command"] for each in data["next"]]
+
+
+def test_the_commands_for_an_image_name_it_and_none_proves_what_does_not_run(tmp_path: Path) -> None:
+    image = copy(DOCKER, tmp_path / "image")
+    cgmigrate("apply", "--root", image, plan_of(image, tmp_path / "plan.json"), "--yes")
+    run = Runs(Host(image)).all()[-1]
+    found = told(run)
+    cgmigrate("rollback", "--root", image, "--yes")
+    back = told(run)
+
+    assert [f"cgmigrate rollback {run.name} --root DIR"] == [each.command for each in found.next]
+    assert [f"cgmigrate forget {run.name} --root DIR"] == [each.command for each in back.next]
+    assert [False, False] == says(found, "cgmigrate verify")
+    assert back.summary.startswith("The run was rolled back: each file of the image of ")
+
+
+PROOF = {
+    "finished": (runs.finished, ("good", "proven"), ""),
+    "taken back": (runs.taken_back, ("note", "was proven"), "The way back began afterwards"),
+    "dirty": (runs.dirty, ("note", "was proven"), "The way back began afterwards"),
+}
+
+
+@pytest.mark.parametrize(("make", "proof", "since"), PROOF.values(), ids=PROOF)
+def test_a_proof_is_one_of_now_only_where_nothing_followed(
+    root: Path, make: Callable[[Path], Run], proof: tuple[str, str], since: str
+) -> None:
+    found = told(make(root))
+
+    assert (proof, True) == (found.proof, found.since.startswith(since))
+    assert [True, True] == says(found, proof[1])
+    assert [bool(since)] * 2 == says(found, "this is no longer what is there")
+
+
+def test_a_proof_before_a_damage_is_told_as_such(root: Path) -> None:
+    run = runs.finished(root)
+    run.journal.write_bytes(run.journal.read_bytes().replace(b'"n": 3,', b'"n": 4,'))
+    found = told(run)
+
+    assert ("damaged", ("note", "was proven")) == (found.status, found.proof)
+    assert [True, True] == says(found, "The journal is damaged: what followed is not known.")
