@@ -8,6 +8,7 @@ has a report too: it says what is missing. Nothing of a saved file is read: plan
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,15 @@ from migrator.plan import parse_plan, plan_digest
 from migrator.plan_table import SANDBOX
 from migrator.records import Kind, Record, RunState, Status, decode_whole, fold
 from migrator.report.model import Branch, Change, Failure, Json, Node, Report, Todo
-from migrator.report.timeline import outages, timeline
+from migrator.report.timeline import between, outages, timeline
+from migrator.statedir import STATE
 
+LOG_LIMIT = 16 << 20
+"""Bytes; the log of a large node's run is a tenth of it."""
+_DEEPEST = 50
+"""Levels of a cgroup that a tree shows; what is deeper is no pod's."""
+_LONGEST = 1e6
+"""Seconds; nobody watches longer."""
 _WITNESSED = frozenset({"assert-driver", "verify"})
 
 
@@ -46,6 +54,7 @@ class Sources:
     """Process id of the cgmigrate that is at work on this node, or nothing."""
     newer: str = ""
     """Name of a later run that is not taken back: it stands on this one."""
+    has_traceback: bool = False
 
 
 def read(run: Run, worker: str = "", newer: str = "") -> Sources:
@@ -59,8 +68,8 @@ def read(run: Run, worker: str = "", newer: str = "") -> Sources:
         missing.append("journal.jsonl: it is gone, or empty, although the log tells of steps")
     if known < begun:
         missing.append(
-            f"log.jsonl: it has {known} of the {begun} steps that the journal begins; messages, and what the witnesses "
-            "said, may be lost"
+            f"log.jsonl: {begun - known} of the {begun} steps that the journal begins are not in what can be read of it; "
+            "messages, and what the witnesses said, may be missing"
         )
     plan = _document(run, "plan.json", parse_plan, missing)
     if plan is not None and plan_digest(plan)[:8] not in run.name.split("-"):
@@ -86,6 +95,7 @@ def read(run: Run, worker: str = "", newer: str = "") -> Sources:
         missing=missing,
         worker=worker,
         newer=newer,
+        has_traceback=(run.directory / "traceback.txt").exists(),
     )
 
 
@@ -117,12 +127,19 @@ def _document(run: Run, name: str, parsed: Callable[[bytes, str], Any], missing:
 
 def _log(run: Run, missing: list[str]) -> Iterator[Json]:
     """Yield the whole lines of the run's log, which a crash may have torn anywhere."""
-    path = run.directory / "log.jsonl"
     try:
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        with (run.directory / "log.jsonl").open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - LOG_LIMIT))
+            lines = stream.read(LOG_LIMIT).split(b"\n")
+    except FileNotFoundError:
+        return
     except OSError as error:
         missing.append(f"log.jsonl: {error.strerror}")
         return
+    if size > LOG_LIMIT:
+        missing.append(f"log.jsonl: only its last {LOG_LIMIT >> 20} MiB are read")
+        del lines[0]
     unread = 0
     for line in lines:
         try:
@@ -172,7 +189,7 @@ def report(found: Sources, made: str) -> Report:
             Failure(step=step, error=error) for step, error in (state.failed | state.unwell).items()
         ),
         left=(*state.left, *_restarts(changes)),
-        next=tuple(_next(found, state)),
+        next=(*_next(found, state), *_traceback(found)),
         timeline=timeline(found.records, steps, found.log),
         outages=None if not down and (not known or found.plan is None) else down,
         changes=changes,
@@ -289,6 +306,14 @@ def _next(found: Sources, state: RunState) -> Iterator[Todo]:
             yield Todo(command=f"cgmigrate status{image}", what="tells whether it is still at work")
 
 
+def _traceback(found: Sources) -> Iterator[Todo]:
+    if found.has_traceback:
+        yield Todo(
+            command=f"cat {STATE}/runs/{found.run}/traceback.txt",
+            what="shows where cgmigrate failed by a fault of its own; please report it",
+        )
+
+
 def _node(found: Sources) -> Node:
     facts, plan = found.facts, found.plan or {}
     name, machine = str(plan.get("node", "")), str(plan.get("machine_id", ""))
@@ -352,16 +377,17 @@ def _verification(found: Sources) -> tuple[Json | None, Sequence[str]]:
 
     from migrator.schemas import load_schema  # noqa: PLC0415
 
-    began = max(_verified(found), default="")
+    began = ["", *_verified(found)][-1]
     for entry in reversed(found.log):
         if "verification" in entry:
             proof, time = entry["verification"], entry.get("time")
             faults = islice(Draft202012Validator(load_schema("verify-1")).iter_errors(proof), 1)
-            if not isinstance(time, str) or any(True for _ in faults):
+            is_whole = isinstance(time, str) and not any(True for _ in faults)
+            if not is_whole or not proof["settle_seconds"] < _LONGEST:  # NaN is less than nothing
                 return None, ["log.jsonl: what the witnesses said is damaged"]
             if not began and not found.damaged:
                 return None, ["log.jsonl: the journal does not know of what the witnesses said there"]
-            if time < began:
+            if began and between(began, str(time)) is None:
                 return None, ["log.jsonl: what the witnesses said last is lost"]
             kept = {key: value for key, value in proof.items() if key not in ("format", "version")}
             return {"time": time, **kept}, []
@@ -406,7 +432,9 @@ def _seen(verification: Json | None, root: str) -> dict[str, str]:
     rows = verification["checks"] if verification else ()
     wrong = {row["place"] for row in rows if not row["ok"]}
     for row in rows:
-        is_place = row["place"].startswith("/") and row["place"] not in wrong
+        is_place = (
+            row["place"].startswith("/") and row["place"] not in wrong and row["place"].count("/") < _DEEPEST
+        )
         place = parse(row["place"], root) if is_place else None
         if place is None:
             continue

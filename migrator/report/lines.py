@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Iterable, Iterator
+from unicodedata import combining, east_asian_width
 
 from migrator.checks.base import plural
 from migrator.report.model import Branch, Entry, Json, Outage, Report, short
@@ -167,11 +168,19 @@ def _item(line: str) -> list[str]:
 
 
 def _fold(line: str, indent: int = 0, *, hang: int = 0) -> list[str]:
-    return textwrap.wrap(
-        plain(line),
-        WIDTH,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (hang or indent),
-        break_long_words=False,
-        break_on_hyphens=False,
-    ) or [""]
+    """Return a line as lines of at most 80 cells, of words that stay whole."""
+    folded = [" " * indent]
+    for word in re.findall(r"\s*\S+", plain(line)):
+        if folded[-1].strip() and _cells(folded[-1] + word) > WIDTH:
+            folded.append(" " * (hang or indent))
+        folded[-1] += word if folded[-1].strip() else word.lstrip()
+    return folded if line.strip() else [""]
+
+
+def _cells(line: str) -> int:
+    """Return how wide a terminal shows a line: two cells for what is wide, none for a mark on what is before it."""
+    return (
+        len(line)
+        if line.isascii()
+        else sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in line)
+    )

@@ -105,7 +105,7 @@ def _is_back(steps: Mapping[str, Json], step: str) -> bool:
 
 def _with_said(entries: Sequence[Entry], log: Iterable[Json]) -> tuple[Entry, ...]:
     """Give the last entry of each step what the log has of it; the log may have lost lines, and decides nothing."""
-    said: dict[tuple[str, str], list[str]] = {}
+    said: dict[tuple[str, str], dict[str, None]] = {}
     now = ("", "")
     for each in log:
         if each.get("verb") in ("apply", "revert"):
@@ -113,14 +113,11 @@ def _with_said(entries: Sequence[Entry], log: Iterable[Json]) -> tuple[Entry, ..
         elif "verb" in each:
             now = ("", "")
         elif isinstance(each.get("say"), str) and now[0]:
-            lines = said.setdefault(now, [])
-            if each["say"] not in lines:
-                lines.append(each["say"])
+            said.setdefault(now, {})[each["say"]] = None
     found = list(entries)
-    for key, lines in said.items():
-        at = [number for number, each in enumerate(found) if (each.step, each.direction) == key]
-        if at:
-            found[at[-1]] = replace(found[at[-1]], said=tuple(lines))
+    last = {(each.step, each.direction): number for number, each in enumerate(found)}
+    for key in said.keys() & last.keys():
+        found[last[key]] = replace(found[last[key]], said=tuple(said[key]))
     return tuple(found)
 
 

@@ -4,19 +4,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from migrator.facts.store import digest
 from migrator.host import Host
 from migrator.journal import Run, Runs
-from migrator.report import read, report
+from migrator.plan import make_cluster_plan
+from migrator.plan_options import PlanOptions
+from migrator.report import LOG_LIMIT, read, report
+from migrator.report.lines import WIDTH, _fold
 from migrator.report.lines import render as lines
 from migrator.report.model import Report
 from migrator.report.page import render as page
+from migrator.report.timeline import timeline
 from tests.cli.test_offline import cgmigrate
-from tests.crash.cases import begin_with, forward, planned
+from tests.crash.cases import SETTINGS, VARIANTS, back, begin_with, forward, lay, machine_from, planned
 from tests.hostile.base import DOCKER, copy
 from tests.hostile.base import planned as plan_of
 from tests.report import runs
@@ -270,3 +276,142 @@ def test_a_proof_before_a_damage_is_told_as_such(root: Path) -> None:
 
     assert ("damaged", ("note", "was proven")) == (found.status, found.proof)
     assert [True, True] == says(found, "The journal is damaged: what followed is not known.")
+
+
+def test_a_run_of_the_cluster_speaks_of_its_config_map_and_of_no_node(root: Path) -> None:
+    variant, facts = VARIANTS["worker"], planned("worker")[1]
+    lay(root, variant)
+    machine = machine_from(root, *planned("worker"))
+    plan = make_cluster_plan(facts, digest(facts), PlanOptions(cluster_config=True), SETTINGS)
+    run = begin_with(machine, plan, facts)
+    assert machine.api is not None
+
+    assert "done" == forward(machine, run)
+    there = told(run)
+    machine.api.away = True
+    assert "left" == back(machine, run)
+    left = told(run)
+
+    assert ("The ConfigMap of the kubelets says systemd; no node was touched.", True) == (
+        there.summary,
+        is_green(there),
+    )
+    assert "Not looked at: a run of this kind has no verification." == there.unverified
+    assert ["not restored"] == [each.state for each in left.changes]
+    assert ("The run was rolled back, but for what is left to do by hand.", False) == (
+        left.summary,
+        is_green(left),
+    )
+    assert [False, False] == [any("verify" in each.command for each in found.next) for found in (there, left)]
+
+
+def test_an_empty_name_is_no_run(root: Path) -> None:
+    run = runs.taken_back(root)
+    found = [cgmigrate(command, "", "--root", root) for command in ("report", "forget")]
+
+    assert [2, 2] == [each.returncode for each in found]
+    assert ["the empty name: no such run" in each.stderr for each in found] == [True, True]
+    assert run.journal.exists()
+
+
+def test_another_process_at_work_is_not_said_to_be_at_work_on_this_run(root: Path) -> None:
+    run = runs.crashed(root)
+    with Runs(Host(root)).lock():
+        text = cgmigrate("report", "--root", root).stdout
+
+    assert run.name in text
+    assert "the run is open, and a cgmigrate is at work on this node: process" in " ".join(
+        text.lower().split()
+    )
+
+
+def test_a_traceback_that_was_kept_with_the_run_is_named(root: Path) -> None:
+    run = runs.taken_back(root)
+    with run.append("traceback.txt") as kept:
+        kept.write("Traceback\n")
+
+    assert [True, True] == says(told(run), f"cat /var/lib/cgmigrate/runs/{run.name}/traceback.txt")
+
+
+# ---- a log that somebody, or a crash, has filled
+
+
+class Counted(str):
+    """A text that counts how often it is held against another."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_messages_are_not_each_held_against_all_others(root: Path) -> None:
+    records = runs.finished(root).records()
+    step = records[-2].step
+    said = [Counted(f"message {number}") for number in range(500)]
+    line = timeline(records, {}, [{"verb": "apply", "step": step}, *({"say": each} for each in said)])
+
+    assert tuple(said) == next(each.said for each in line if each.said)
+    assert 5000 > Counted.compared
+
+
+def test_of_a_log_without_end_only_the_end_is_read(root: Path) -> None:
+    run = runs.finished(root)
+    log = run.directory / "log.jsonl"
+    log.write_bytes(b'{"say": "early"}\n' + b" " * LOG_LIMIT + b"\n" + log.read_bytes())
+    found = told(run)
+
+    assert ("log.jsonl: only its last 16 MiB are read",) == found.missing
+    assert found.verification is not None
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "1e999", f"1{'0' * 400}"])
+def test_a_number_that_is_none_is_no_verification(root: Path, seconds: str) -> None:
+    run = runs.finished(root)
+    log = run.directory / "log.jsonl"
+    text = log.read_text()
+    log.write_text(re.sub(r'"settle_seconds": [0-9.]+', f'"settle_seconds": {seconds}', text))
+    found = told(run)
+
+    assert text != log.read_text()
+    assert ("log.jsonl: what the witnesses said is damaged",) == found.missing
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("time", [{"a": 1}, "soon"], ids=["no text", "no time"])
+def test_a_verification_without_a_time_is_not_believed(root: Path, time: object) -> None:
+    run = runs.finished(root)
+    log = run.directory / "log.jsonl"
+    entries = [json.loads(line) for line in log.read_bytes().splitlines()]
+    late = [each | {"time": time} if "verification" in each else each for each in entries]
+    log.write_text("".join(json.dumps(each) + "\n" for each in late))
+
+    assert (None, 1) == (told(run).verification, len(told(run).missing))
+
+
+def test_a_place_a_thousand_levels_deep_is_a_comparison_and_no_tree(root: Path) -> None:
+    run = runs.finished(root)
+    log = run.directory / "log.jsonl"
+    entries = [json.loads(line) for line in log.read_bytes().splitlines()]
+    proof = next(each["verification"] for each in entries if "verification" in each)
+    before = told(run).tree_after
+    deep = "/kubepods.slice" * 1200
+    proof["checks"].append({"name": "deep", "place": deep, "cgroupfs": "", "systemd": deep, "ok": True})
+    log.write_text("".join(json.dumps(each) + "\n" for each in entries))
+    found = told(run)
+
+    assert before == found.tree_after
+    assert [True, True] == says(found, "deep")
+
+
+def test_the_text_counts_the_cells_of_a_terminal() -> None:
+    wide = _fold("\u5bbf\u4e3b " * 40, 2)
+    marked = _fold("e\u0301e\u0301 " * 60, 2)
+
+    assert [] == [each for each in wide if len(each) + each.count("\u5bbf") + each.count("\u4e3b") > WIDTH]
+    assert 4 > len(marked)
+    assert "\u5bbf\u4e3b" * 40 == "".join(wide).replace(" ", "")

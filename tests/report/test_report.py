@@ -450,7 +450,7 @@ def test_a_log_that_takes_nothing_decides_nothing_and_is_told_as_missing(tmp_pat
     begun = sum(record.kind is Kind.APPLYING for record in run.records())
     assert (
         "log.jsonl: Is a directory",
-        f"log.jsonl: it has 0 of the {begun} steps that the journal begins; messages, and what the witnesses said, may be lost",
+        f"log.jsonl: {begun} of the {begun} steps that the journal begins are not in what can be read of it; messages, and what the witnesses said, may be missing",
         "log.jsonl does not hold what the witnesses said",
     ) == found.missing
 
