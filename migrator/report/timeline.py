@@ -14,7 +14,7 @@ _EVENTS = {
     Kind.BEGIN: "the run began",
     Kind.COMMITTED: "the run was finished",
     Kind.ROLLING_BACK: "the way back began",
-    Kind.ROLLED_BACK: "everything was taken back",
+    Kind.ROLLED_BACK: "the way back came to its end",
     Kind.DIRTY: "the way back is incomplete",
     Kind.FAILED: "the run failed",
     Kind.INTERRUPTED: "the run stopped",
@@ -26,6 +26,7 @@ _ENDS = {
     Kind.FAILED: "failed",
     Kind.INTERRUPTED: "interrupted",
 }
+_BACK_AGAIN = "taken back"
 _BACK = frozenset({Kind.REVERTING, Kind.REVERTED, Kind.REVERT_FAILED})
 
 
@@ -65,6 +66,8 @@ class _Line:
             is_whole = record.kind in (Kind.FAILED, Kind.INTERRUPTED)
             self.close("failed" if error and not is_whole else _ENDS[record.kind], record.time, error)
         if record.kind is Kind.LEFT:
+            if self.opened is not None and self.entries[self.opened].what == _BACK_AGAIN:
+                self.entries[self.opened] = replace(self.entries[self.opened], what=f"{_BACK_AGAIN} in part")
             command = str(record.data.get("command", ""))
             self.entries.append(
                 Entry(time=record.time, what=f"left to the operator: {command}", direction="")
@@ -87,7 +90,7 @@ class _Line:
     def _open(self, record: Record, *, back: bool) -> None:
         why = str(self.steps.get(record.step, {}).get("why", ""))
         if back and not _is_back(self.steps, record.step):
-            why = "taken back"
+            why = _BACK_AGAIN
         self.opened = len(self.entries)
         self.entries.append(
             Entry(

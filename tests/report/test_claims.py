@@ -56,6 +56,10 @@ def test_a_way_back_that_left_something_to_do_is_not_as_it_was_before(root: Path
     assert "The run was rolled back, but for what is left to do by hand." == found.summary
     assert ("rolled-back", False) == (found.status, is_green(found))
     assert any("edit configmap" in each for each in found.left)
+    assert ["taken back in part"] == [
+        each.what for each in found.timeline if (each.step, each.direction) == ("cluster-config", "back")
+    ]
+    assert [False, False] == says(found, "everything was taken back")
     assert ("not restored", {"restored"}) == (
         states.pop("ConfigMap kube-system/kubelet-config-1.20"),
         set(states.values()),
