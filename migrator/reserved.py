@@ -16,16 +16,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from migrator.cgroups import KUBEPODS, SLICE, CgroupNameError, Driver, translate_path
+from migrator.cgroups import KUBEPODS, CgroupNameError, Driver
 from migrator.configs import Edit, Edited, flags, kubelet, units
 from migrator.configs.quantity import limits
 from migrator.configs.text import ConfigSyntaxError
 from migrator.configs.words import Flag
 from migrator.errors import BlockedError
 from migrator.facts.cgroup import INSISTED
-from migrator.facts.kubelet_state import ENFORCED_BY, enforced
+from migrator.facts.kubelet_state import (
+    ENFORCED_BY,
+    enforced,
+    place_of_reserved,
+    place_of_root,
+)
 from migrator.facts.model import Facts
 from migrator.facts.node import UNIT_DIRECTORIES
 
@@ -72,11 +77,19 @@ class Wanted:
 
 
 def wanted(facts: Facts) -> tuple[Wanted, ...]:
-    """Return the root and the enforced cgroups that are other ones under systemd."""
+    """Return the root and the enforced cgroups that are other ones under systemd; a kubelet that has it reads its names so already."""
     root = facts.kubelet.cgroup_root
     named = ((ROOT, root),) if root.strip("/") else ()
-    found = (_wanted(facts, setting, value) for setting, value in (*named, *enforced(facts.kubelet)))
-    return tuple(each for each in found if each.obstacle or each.setting == ROOT or each.is_renamed)
+    renamed = () if facts.kubelet.driver.value == Driver.SYSTEMD else enforced(facts.kubelet)
+    every = [_wanted(facts, setting, value) for setting, value in (*named, *renamed)]
+    found = [each for each in every if each.obstacle or each.setting == ROOT or each.is_renamed]
+    return tuple(
+        replace(each, obstacle=f"{others[0]} names the same one, and a slice has the limits of one of them")
+        if not each.obstacle
+        and (others := [other.setting for other in every if other is not each and other.place == each.place])
+        else each
+        for each in found
+    )
 
 
 def _wanted(facts: Facts, setting: str, value: str) -> Wanted:
@@ -84,6 +97,10 @@ def _wanted(facts: Facts, setting: str, value: str) -> Wanted:
         return Wanted(setting=setting, value=value, place=place, reference=reference, obstacle=obstacle)
 
     named = "F43" if setting == ROOT else "F40" if "-" in value else "F38"
+    if setting == ROOT and not facts.kubelet.cgroups_per_qos:
+        return refused(
+            "F43", "with cgroupsPerQOS: false containers stand in the root itself, which was not tried"
+        )
     if setting == ROOT and value.rstrip("/").endswith(".slice"):
         return refused("F43", "the kubelet adds .slice itself, so it would look for a second one")
     if setting == ROOT and value.strip("/").split("/")[0] == KUBEPODS:
@@ -91,16 +108,14 @@ def _wanted(facts: Facts, setting: str, value: str) -> Wanted:
     if value.rstrip("/").endswith((".service", ".scope")):
         return refused("F39", "the kubelet makes a slice of it, and a service has none")
     try:
-        place = translate_path(f"/{value.strip('/')}", Driver.SYSTEMD)
+        place = (
+            place_of_root(value) if setting == ROOT else place_of_reserved(value, facts.kubelet.driver.value)
+        )
     except CgroupNameError as error:
         return refused(named, f"it has no name there: {error}")
     found = Wanted(setting=setting, value=value, place=place, reference=named)
     if setting != ROOT and not found.is_renamed:
-        if place == "/":
-            return refused("F38", "the top of the tree is no slice")
-        # The kubelet takes the last component alone for the name of a slice (`ParseSystemdToCgroupName`).
-        unit = _unit(place).removesuffix(SLICE) + SLICE
-        return found if place.endswith(f"/{unit}") else refused(named, f"the kubelet would look for {unit}")
+        return refused("F38", "the top of the tree is no slice") if place == "/" else found
     return refused(named, obstacle, place) if (obstacle := _obstacle(facts, found)) else found
 
 
@@ -112,14 +127,14 @@ def _obstacle(facts: Facts, found: Wanted) -> str:
         return f"its name there would be {found.place}, which no unit can have"
     if found.is_renamed and (release is None or (int(release[1]), int(release[2])) < OLDEST):
         return f"how kubelet {facts.kubelet.version or 'of an unknown version'} reads the name was not tried (1.16 and later were)"
-    if not facts.node.hierarchies and (facts.node.live or found.setting != ROOT):
+    if not facts.node.hierarchies:
         return (
             f"its name there is {found.place}, and in which cgroup hierarchies it must be made is not known"
         )
     if absent(facts, found.place) and not _mounts(facts):
         return (
-            f"its name there is {found.place}, which is not there, and on cgroup v2 systemd gives a slice no hugetlb and not "
-            "always cpuset, which the kubelet asks for: preparing it there was not tried"
+            f"its name there is {found.place}, which is not there or lacks a controller, and on cgroup v2 systemd gives a slice "
+            "no hugetlb and not always cpuset, which the kubelet asks for where the top has them: preparing it was not tried"
         )
     return ""
 

@@ -81,6 +81,9 @@ def written(facts: Facts, texts: Mapping[str, bytes]) -> dict[str, str]:
         ("/system.slice/kubelet.service", "", "a service has none"),
         ("/user", "/user.slice", "systemd's own"),
         ("/a.slice/b", "", "look for b.slice"),
+        ("/systemd/system.slice", "", "look for system.slice, at /system.slice"),
+        ("/system.slice/kube.slice", "", "look for kube.slice, at /kube.slice"),
+        ("/a/b.slice", "", "look for b.slice"),
         ("/a b", "/a b.slice", "no unit can have"),
         ("/a/../b", "", "no name there"),
     ],
@@ -102,6 +105,11 @@ def test_a_name_becomes_the_full_path_of_its_slice_or_is_refused(
         ("pods", ""),
         ("/pods.slice", "second"),
         ("/kubepods/a", "stale one"),
+        ("/kubelet.slice/pods", "has no slice of its own"),
+        ("/x.scope/y", "has no slice of its own"),
+        ("/pods.slice/a-b", "has no slice of its own"),
+        ("/kubepods.slice/x", "has no slice of its own"),
+        ("/a.slice/../b", "cannot be a component"),
         ("/system", "own"),
     ],
 )
@@ -114,6 +122,38 @@ def test_a_root_has_a_slice_or_is_refused(root: str, obstacle: str) -> None:
 def test_without_a_root_and_without_what_is_enforced_there_is_nothing_to_do() -> None:
     assert wanted(node(reserved=(), root="/")) == ()
     assert wanted(node(enforce_node_allocatable=("pods",))) == ()
+
+
+def test_a_root_without_cgroups_for_qos_is_refused_and_nothing_is_made() -> None:
+    facts = node(reserved=(), root="/pods", cgroups_per_qos=False)
+    assert ["cgroupsPerQOS" in each.obstacle for each in wanted(facts)] == [True]
+    assert sorted(written(facts, {KUBELET_CONFIG: HEAD})) == [KUBELET_CONFIG]
+
+
+def test_a_kubelet_that_is_on_systemd_reads_its_names_already() -> None:
+    """Its slice lives: a new name would leave it behind."""
+    facts = node(driver=EffectiveDriver(value="systemd"))
+    assert (wanted(facts), renames(facts)) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("values", "root", "refused"),
+    [
+        (("/both", "/both"), "", ["kubeReservedCgroup", "systemReservedCgroup"]),
+        (("/both", "/both.slice"), "", ["kubeReservedCgroup"]),
+        (("/pods", "/other"), "/pods", ["cgroupRoot", "kubeReservedCgroup"]),
+        (("/one", "/other"), "/pods", []),
+    ],
+)
+def test_one_cgroup_for_two_settings_is_refused(
+    values: tuple[str, str], root: str, refused: list[str]
+) -> None:
+    facts = node(
+        reserved=tuple(zip(("kubeReservedCgroup", "systemReservedCgroup"), values, strict=True)),
+        enforce_node_allocatable=("kube-reserved", "system-reserved"),
+        root=root,
+    )
+    assert [each.setting for each in wanted(facts) if "names the same one" in each.obstacle] == refused
 
 
 @pytest.mark.parametrize("value", ["/kube.slice", "/kube.slice/kube-reserved.slice"])
@@ -143,9 +183,12 @@ def test_a_kubelet_that_reads_names_otherwise_is_refused(version: str | None, ob
         ({"live": False, "hierarchies": ()}, "not known"),
     ],
 )
-def test_what_was_not_tried_is_refused_and_says_so(where: dict[str, object], obstacle: str) -> None:
+@pytest.mark.parametrize("root", ["", "/kube_reserved"])
+def test_what_was_not_tried_is_refused_and_says_so(
+    where: dict[str, object], obstacle: str, root: str
+) -> None:
     facts = but(
-        node(absent=("/kube_reserved.slice",)),
+        node(absent=("/kube_reserved.slice",), root=root, **({"reserved": ()} if root else {})),
         node=where,
         cgroups={
             "reserved_absent": (
