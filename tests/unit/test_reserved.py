@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -314,6 +315,75 @@ def test_a_setting_that_no_file_gives_is_refused() -> None:
         written(node(), {KUBELET_CONFIG: HEAD})
 
 
+def by_flag(flag: str, config: bytes = HEAD) -> dict[str, str]:
+    """What the plan writes where the kubelet's unit gives flags."""
+    facts = node(
+        absent=("/kube_reserved.slice",),
+        unit=unit("kubelet.service").__class__(name="kubelet.service", fragment=FRAGMENT),
+    )
+    texts = {KUBELET_CONFIG: config, FRAGMENT: f"[Service]\nExecStart=/usr/bin/kubelet {flag}\n".encode()}
+    return written(facts, texts)
+
+
+def test_a_value_that_a_flag_overrides_stays() -> None:
+    files = by_flag("--kube-reserved-cgroup=/kube-reserved", HEAD + b"kubeReservedCgroup: /other\n")
+    assert "kubeReservedCgroup: /other\n" in files[KUBELET_CONFIG]
+    assert "--kube-reserved-cgroup=/kube_reserved.slice" in files[FRAGMENT]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ('"--kube-reserved=cpu=250m, memory=1M"', "CPUShares=256\nMemoryLimit=1000000\n"),
+        ("--kube-reserved=cpu=250m --kube-reserved=memory=1M", "CPUShares=256\nMemoryLimit=1000000\n"),
+        ("--kube-reserved=cpu=250m --kube-reserved=cpu=250m", "CPUShares=256\n"),
+    ],
+)
+def test_repeated_quantities_add_up(flags: str, expected: str) -> None:
+    files = by_flag(f"--kube-reserved-cgroup=/kube-reserved {flags}")
+    assert files["/etc/systemd/system/kube_reserved.slice"].endswith(expected)
+
+
+def test_two_quantities_of_one_resource_are_refused() -> None:
+    flags = "--kube-reserved-cgroup=/kube-reserved --kube-reserved=cpu=1 --kube-reserved=cpu=2"
+    with pytest.raises(BlockedError, match="--kube-reserved gives one resource two values"):
+        by_flag(flags)
+
+
+@pytest.mark.parametrize("value", ['/kube-reserved/a"b', "/kube-reserved/a b", "/kube-reserved/$X"])
+def test_a_followed_name_that_is_not_plain_is_refused(value: str) -> None:
+    facts = node(reserved=(("kubeReservedCgroup", "/kube-reserved"), ("kubeletCgroups", value)))
+    with pytest.raises(BlockedError, match="has a character that is in no plain name"):
+        written(facts, {KUBELET_CONFIG: RESERVED})
+
+
+def test_a_json_text_is_escaped() -> None:
+    edited = kubelet.set_text(b'{"kubeletCgroups": "/a"}', "kubeletCgroups", '/a"b\\c')
+    assert json.loads(edited.text) == {"kubeletCgroups": '/a"b\\c'}
+
+
+EARLIER = (
+    b"# ours\n[Unit]\nWants=old.slice\nAfter=old.slice\n\n[Service]\n"
+    b"ExecStartPre=/bin/mkdir -p /sys/fs/cgroup/cpuset/old.slice\n"
+)
+
+
+def test_the_slices_of_an_earlier_drop_in_stay_in_it() -> None:
+    facts = node(reserved=(), root="/pods", absent=("/pods.slice",))
+    lines = written(facts, {KUBELET_CONFIG: HEAD, DROP_IN: EARLIER})[DROP_IN].split("\n")
+    assert {"Wants=old.slice pods.slice", "After=old.slice pods.slice"} <= set(lines)
+    assert [line.rpartition("/")[2] for line in lines if line.startswith("ExecStartPre=")] == [
+        "old.slice",
+        "pods.slice",
+    ]
+
+
+def test_a_line_of_somebody_else_in_our_drop_in_is_not_lost() -> None:
+    facts = node(reserved=(), root="/pods", absent=("/pods.slice",))
+    with pytest.raises(BlockedError, match=r"20-cgmigrate-slices.conf:8: .*`Environment`"):
+        written(facts, {KUBELET_CONFIG: HEAD, DROP_IN: EARLIER + b"Environment=X=1\n"})
+
+
 @pytest.mark.parametrize(
     ("quantity", "value"),
     [
@@ -338,6 +408,8 @@ def test_limits_are_those_that_the_kubelet_writes() -> None:
     given = {"cpu": "1m", "memory": "100.5", "pid": "1k", "hugepages-2Mi": "1Gi"}
     assert limits(given) == {"CPUShares": 2, "MemoryLimit": 101, "TasksMax": 1000}
     assert limits({"cpu": "some", "memory": ""}) == {}
+    assert limits({"cpu": "0", "memory": "0", "pid": "0"}) == {"CPUShares": 2}
+    assert limits({"cpu": "300"}) == {"CPUShares": 1 << 18}
 
 
 @given(st.dictionaries(st.sampled_from(["cpu", "memory", "pid"]), st.text(max_size=12)))
