@@ -10,7 +10,7 @@ from functools import partial
 
 from migrator.cgroups import Driver as CgroupDriver
 from migrator.configs import kubelet as kubelet_config
-from migrator.configs.flags import KUBELET_DRIVER, Word
+from migrator.configs.flags import KUBELET_DRIVER, Flag, Word, flag_values
 from migrator.configs.kubelet import KubeletConfig
 from migrator.configs.secrets import mask_words
 from migrator.configs.text import ConfigSyntaxError
@@ -368,9 +368,10 @@ def _reserved(settings: Settings) -> tuple[tuple[str, str], ...]:
 
 
 def _enforced(settings: Settings) -> tuple[str, ...]:
-    given = _value(settings.words, "--enforce-node-allocatable")
-    if given is not None:
-        return tuple(each for each in given.split(",") if each)
+    # pflag's StringSlice: the first one replaces the configured list, each further one adds to it.
+    given = flag_values(settings.words, Flag("--enforce-node-allocatable", underscores=True))
+    if given:
+        return tuple(dict.fromkeys(name for each in given for name in each.value.split(",") if name))
     configured = settings.config.enforce_node_allocatable
     return ("pods",) if configured is None else configured
 

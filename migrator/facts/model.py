@@ -318,7 +318,7 @@ class Cgroups:
     enabled: tuple[str, ...] | None = None
     """Controllers that the top of cgroup v2 gives to its children; None: no cgroup v2 alone, or not readable (F53)."""
     reserved_absent: tuple[str, ...] = ()
-    """Cgroups that the kubelet will insist on under systemd and that are not there, as mount + path (F38, F41, F43)."""
+    """Cgroups that the kubelet will insist on under systemd and that are not there, or on v2 lack a controller, as mount + path."""
     descendants: int = 0
     dying: int = 0
 

@@ -542,6 +542,16 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         but(kubelet={"cgroup_root": "/pods.slice"}),
         {("cgroup-root", B, "F43")},
     ),
+    (
+        "a cgroup root below a slice",
+        but(kubelet={"cgroup_root": "/kubelet.slice/pods"}),
+        {("cgroup-root", B, "F43")},
+    ),
+    (
+        "a cgroup root of an image that does not tell its hierarchies",
+        but(node={"live": False, "hierarchies": ()}, kubelet={"cgroup_root": "/kubelet"}),
+        {("cgroup-root", B, "F43")},
+    ),
     ("no cgroup root", but(kubelet={"cgroup_root": "/"}), set()),
     *(
         (
