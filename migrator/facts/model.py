@@ -457,7 +457,7 @@ class Reference:
     new: str = ""
     """What it becomes on request; empty: it is left to a person, and `reason` says why."""
     reason: str = ""
-    """`pattern`, `built`, `word`, `unsure`, `runtime`, `beside`: see `references.MEANING`."""
+    """`pattern`, `built`, `handed`, `word`, `unsure`, `runtime`, `beside`: see `references.MEANING`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -421,6 +421,8 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
             ("which the plan sets", QUIET, {}, I),
             ("of an unknown version", QUIET, {"version": ""}, W),
             ("too old", QUIET, {"version": "20201216.0"}, W),
+            ("where the cgroup mode is not known", but(node={"cgroup_mode": "unknown"}), {}, W),
+            ("where systemd's version is not known", but(node={"systemd_version": None}), {}, W),
             ("without ConfigPath", QUIET, {"config_path": "", "path": CONTAINERD_CONFIG}, W),
             ("whose file is not there", QUIET, {"path": CONTAINERD_CONFIG}, W),
             ("ahead of the node", QUIET, {"systemd_cgroup": True}, W),
