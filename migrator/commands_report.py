@@ -32,13 +32,14 @@ def report(
     from migrator import report as made  # noqa: PLC0415 - late
     from migrator.host import Reader  # noqa: PLC0415
     from migrator.journal import Runs, utc_now  # noqa: PLC0415
+    from migrator.report.sources import read  # noqa: PLC0415
 
     runs = Runs(Reader(root_of(root)))
     known = runs.all()
     if run_name is None and not known:
         raise UsageError("no run on this node")
     run = known[-1] if run_name is None else runs.get(run_name)
-    found = made.report(made.read(run, runs.worker(), _newer(run, known)), utc_now())
+    found = made.report(read(run, runs.worker(), _newer(run, known)), utc_now())
     match output or ReportFormat(Shared.format or ReportFormat.TEXT):
         case ReportFormat.JSON:
             write_json(found.to_json())

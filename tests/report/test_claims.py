@@ -15,11 +15,12 @@ from migrator.host import Host
 from migrator.journal import Run, Runs
 from migrator.plan import make_cluster_plan
 from migrator.plan_options import PlanOptions
-from migrator.report import LOG_LIMIT, read, report
+from migrator.report import report
 from migrator.report.lines import WIDTH, _fold
 from migrator.report.lines import render as lines
 from migrator.report.model import Report
 from migrator.report.page import render as page
+from migrator.report.sources import LOG_LIMIT, read
 from migrator.report.timeline import timeline
 from tests.cli.test_offline import cgmigrate
 from tests.crash.cases import SETTINGS, VARIANTS, back, begin_with, forward, lay, machine_from, planned

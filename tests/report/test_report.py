@@ -22,12 +22,13 @@ from migrator.host import Host
 from migrator.journal import Run, Runs
 from migrator.plan_table import Translation
 from migrator.records import Kind, Record
-from migrator.report import Sources, read, report
+from migrator.report import report
 from migrator.report.lines import WIDTH
 from migrator.report.lines import render as lines
 from migrator.report.markup import Markup, tag
 from migrator.report.model import Outage, Report
 from migrator.report.page import render as page
+from migrator.report.sources import Sources, read
 from migrator.report.style import STYLE
 from migrator.report.timeline import outages, timeline
 from migrator.schemas import load_schema
