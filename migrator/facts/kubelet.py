@@ -15,6 +15,7 @@ from migrator.configs.kubelet import KubeletConfig
 from migrator.configs.secrets import mask_words
 from migrator.configs.text import ConfigSyntaxError
 from migrator.errors import HostError
+from migrator.facts.kubeadm import gather_patches
 from migrator.facts.kubelet_state import gather_checkpoints, gather_pod_directories, places_of
 from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Source, Unit
@@ -148,6 +149,7 @@ def gather_kubelet(look: Look, units: Units | None) -> KubeletLook:
         checkpoints=gather_checkpoints(look, _value(decisive, "--root-dir")),
         places=places_of(look, pid),
         pod_directories=gather_pod_directories(look, _value(decisive, "--root-dir")),
+        patches=gather_patches(look),
         kubeconfig=_value(decisive, "--kubeconfig") or "",
     )
     # The runtime's answer must not stand for a configuration that cannot be told.

@@ -187,6 +187,8 @@ class Kubelet:
     """(controller, cgroup) of the running kubelet in the v1 hierarchies of `cpu` and `memory` (F45)."""
     pod_directories: tuple[str, ...] = ()
     """Uids of the pods that it keeps a directory for, those too that wait for a volume and have no sandbox yet (F25)."""
+    patches: tuple[tuple[str, str, str], ...] = ()
+    """(`file:line`, setting, value) of driver and cgroup names in files that kubeadm lays over its configuration (F18)."""
     kubeconfig: str = ""
     """Empty: standalone, no API server."""
 
@@ -457,7 +459,7 @@ class Reference:
     new: str = ""
     """What it becomes on request; empty: it is left to a person, and `reason` says why."""
     reason: str = ""
-    """`pattern`, `built`, `handed`, `word`, `unsure`, `runtime`, `beside`: see `references.MEANING`."""
+    """`pattern`, `built`, `handed`, `word`, `unsure`, `runtime`, `tested`, `beside`: see `references.MEANING`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from migrator.plan import Plan
 from migrator.plan_options import PlanOptions
 from migrator.reference_changes import kept
 from migrator.references import MEANING, Reason, find, references, rewrite, translator_of
+from migrator.schemas import load_schema
 from migrator.session import plan_node
 from tests.unit.facts_base import DOCKER, ID, KUBELET_CONFIG, STATIC_UID, UID, but, config, switched, unit
 from tests.unit.nodes import Link, lay
@@ -144,6 +145,12 @@ def test_what_is_not_sure_is_reported_and_left(text: str, reason: str) -> None:
     assert [""] == [each.new for each in found]
     assert text.encode() == rewrite(text.encode(), DOCKERS).text
     assert Reason(reason) in MEANING
+
+
+def test_the_schema_of_facts_has_every_reason() -> None:
+    listed = load_schema("facts-1")["$defs"]["Reference"]["properties"]["reason"]["enum"]
+
+    assert {"", *Reason} == set(listed)
 
 
 TOP = f"{V1}/kubepods"
