@@ -288,7 +288,7 @@ def status(root: RootOption = None, output: FormatOption = None) -> None:
                     "reason": state.reason if state else "",
                     "applied": sorted(state.applied) if state else [],
                     "reverted": sorted(state.reverted) if state else [],
-                    "failed": state.failed if state else {},
+                    "failed": state.failed | state.unwell if state else {},
                     "left": state.left if state else [],
                 }
                 for name, state in found

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from migrator.errors import ExitCode, UsageError
+from migrator.errors import ConflictError, ExitCode, UsageError
+from migrator.journal import Run
 from migrator.options import ReportFormat, RootOption, RunArgument, Shared, root_of, write_json
+from migrator.records import Status
 
 
 def report(
@@ -28,13 +32,14 @@ def report(
     from migrator import report as made  # noqa: PLC0415 - late
     from migrator.host import Reader  # noqa: PLC0415
     from migrator.journal import Runs, utc_now  # noqa: PLC0415
+    from migrator.report.sources import read  # noqa: PLC0415
 
     runs = Runs(Reader(root_of(root)))
     known = runs.all()
     if run_name is None and not known:
         raise UsageError("no run on this node")
     run = known[-1] if run_name is None else runs.get(run_name)
-    found = made.report(made.read(run, runs.worker()), utc_now())
+    found = made.report(read(run, runs.worker(), _newer(run, known)), utc_now())
     match output or ReportFormat(Shared.format or ReportFormat.TEXT):
         case ReportFormat.JSON:
             write_json(found.to_json())
@@ -50,3 +55,14 @@ def report(
         raise typer.Exit(ExitCode.CONFLICT)
     if not found.settled:
         raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _newer(run: Run, known: Sequence[Run]) -> str:
+    """Return the name of the newest run that stands on this one, or nothing; one that is damaged may."""
+    for each in reversed(known):
+        if each.order > run.order:
+            with contextlib.suppress(ConflictError):
+                if each.state().status is Status.ROLLED_BACK:
+                    continue
+            return each.name
+    return ""

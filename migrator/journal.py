@@ -229,12 +229,12 @@ class Runs:
             UsageError: none, or more than one.
         """
         found = [run for run in self.all() if run.name == name] or [
-            run for run in self.all() if run.name.startswith(name)
+            run for run in self.all() if name and run.name.startswith(name)
         ]
         if len(found) != 1:
             known = ", ".join(run.name for run in self.all()) or "none"
             raise UsageError(
-                f"{name}: {'no such run' if not found else 'more than one run'}; known runs: {known}"
+                f"{name or 'the empty name'}: {'no such run' if not found else 'more than one run'}; known runs: {known}"
             )
         return found[0]
 

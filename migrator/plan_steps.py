@@ -117,7 +117,7 @@ def node_steps(
         yield _step(
             "remove-cgroups",
             "on the way back: the slices that were made for the kubelet",
-            {"trees": made, "direction": "back"},
+            {"trees": made, "leave_populated": True, "direction": "back"},
             "slices",
         )
     yield _step(

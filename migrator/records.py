@@ -84,6 +84,8 @@ class RunState:
     loose: set[str] = field(default_factory=set)
     """Reverted after another revert had failed: done again in the next go, because they may rest on what was missing."""
     failed: dict[str, str] = field(default_factory=dict)
+    unwell: dict[str, str] = field(default_factory=dict)
+    """Reverted step → how the node, with all taken back, was not as healthy as before."""
     leaving: list[tuple[str, str]] = field(default_factory=list)
     """(step, command that it left to the operator), in order."""
     offline: bool = False
@@ -100,7 +102,7 @@ class RunState:
         return list(dict.fromkeys(command for _, command in self.leaving))
 
 
-def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one case per kind of record
+def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912, PLR0915 - one case per kind of record
     """Return the state that a journal's records tell; pure."""
     state = RunState()
     current = ""
@@ -143,6 +145,9 @@ def fold(records: Sequence[Record]) -> RunState:  # noqa: C901, PLR0912 - one ca
             case Kind.REVERTED:
                 state.status = Status.ROLLING_BACK
                 state.reverted[record.step] = record.boot
+                state.unwell.pop(record.step, None)
+                if record.data.get("error"):
+                    state.unwell[record.step] = str(record.data["error"])
                 if state.failed:
                     state.loose.add(record.step)
             case Kind.REVERT_FAILED:

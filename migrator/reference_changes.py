@@ -50,7 +50,7 @@ def reference_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tupl
             raise ConflictError(
                 f"{each.file.path} changed while the node was being looked at", hint="run the command again"
             )
-        edited = rewrite(before, translator)
+        edited = rewrite(before, translator, each.kind)
         if edited.edits:
             changes.append(
                 Change(

@@ -63,6 +63,18 @@ _RELATIVE = re.compile(
 _CALLED = re.compile(rb"""(?:^|[;&|({`])[ \t]*([A-Za-z_][\w-]*)(?:[ \t]+|[ \t]*\()[^;&|()\n]*$""")
 _ANCHORED = re.compile(rb"^\^|\$$")
 _REGEX = re.compile(rb"""(?:[=!]~[ \t]*["'`]?|\^)$""")
+_ONLY_THE_TOP = re.compile(rb"kubepods(?:\\?/)?$")
+_USED_AS_IT_IS = frozenset(
+    b"[ [[ cat cgcreate cgdelete cgexec cgget cgset chmod chown du exists find grep head inotifywait isdir is_dir mkdir rmdir stat "
+    b"systemd-cgls tail test tree wc".split()
+)
+"""Programs and functions that put nothing behind a path that they are given, or only what is there."""
+_SEPARATOR = re.compile(rb"[;&|`{]|\$\(")
+_ALONE = re.compile(
+    rb"""[ \t]*(?:(?:local|readonly|declare|typeset)[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*[rbf]?["']?$"""
+)
+_ANOTHER_SETTING = re.compile(rb"(?!Exec|Environment)[A-Z]\w*=")
+"""Of a unit: systemd takes its value as it is."""
 
 
 class Reason(StrEnum):
@@ -70,6 +82,7 @@ class Reason(StrEnum):
 
     PATTERN = "pattern"
     BUILT = "built"
+    HANDED = "handed"
     WORD = "word"
     UNSURE = "unsure"
     RUNTIME = "runtime"
@@ -80,6 +93,7 @@ class Reason(StrEnum):
 MEANING: dict[Reason, str] = {
     Reason.PATTERN: "a regular expression or glob; what it must match afterwards is not guessed",
     Reason.BUILT: "a program puts the path together from pieces",
+    Reason.HANDED: "only the top of the tree, given to other programs, which may put more behind it",
     Reason.WORD: "a bare name, which may be a path or only a word",
     Reason.UNSURE: "not surely a cgroup that the kubelet or the runtime names",
     Reason.RUNTIME: "the scope of this container depends on the runtime, which is not known",
@@ -109,10 +123,10 @@ def translator_of(runtime: str, cgroup_root: str) -> Translator | None:
         return None
 
 
-def find(data: bytes, translator: Translator) -> list[Found]:
-    """Return every reference to the old tree, in the order of the text."""
+def find(data: bytes, translator: Translator, kind: str = "agent") -> list[Found]:
+    """Return every reference to the old tree, in the order of the text; `kind` is a `ReferringFile`'s."""
     found: list[Found] = []
-    pieces = _Pieces(data)
+    pieces = _Pieces(data, kind)
     line, begin, end = 1, 0, 0
     for start, token in Translator.tokens(data):
         if start >= end:
@@ -141,13 +155,13 @@ def find(data: bytes, translator: Translator) -> list[Found]:
     ]
 
 
-def rewrite(data: bytes, translator: Translator) -> Edited:
+def rewrite(data: bytes, translator: Translator, kind: str = "agent") -> Edited:
     """Return the text with every sure reference in the new spelling; all other bytes stay."""
     pieces: list[bytes] = []
     edits: list[Edit] = []
     done = 0
     show = _shown(data)
-    for each in find(data, translator):
+    for each in find(data, translator, kind):
         if each.reason is None:
             pieces += (data[done : each.start], each.new)
             done = each.start + len(each.old)
@@ -157,10 +171,10 @@ def rewrite(data: bytes, translator: Translator) -> Edited:
     return Edited(b"".join(pieces), tuple(edits))
 
 
-def references(data: bytes, translator: Translator) -> Iterator[Reference]:
+def references(data: bytes, translator: Translator, kind: str = "agent") -> Iterator[Reference]:
     """Yield what `find` finds as facts, with what looks like a credential masked."""
     show = _shown(data)
-    for each in find(data, translator):
+    for each in find(data, translator, kind):
         old, new = show(each)
         yield Reference(line=each.line, old=old, new=new, reason=str(each.reason or ""))
 
@@ -178,7 +192,10 @@ def _judged(
         return (b"", reason) if reason else None
     if before.endswith(b"|") or _GROUP_ENDS.match(after) or _REGEX.search(before) or _ANCHORED.search(token):
         return b"", Reason.PATTERN
-    return (b"", Reason.BUILT) if pieces.is_one(before, after) else (new, None)
+    if pieces.is_one(before, after):
+        return b"", Reason.BUILT
+    is_handed = _ONLY_THE_TOP.search(token) is not None and pieces.is_handed_on(before, after)
+    return (b"", Reason.HANDED) if is_handed else (new, None)
 
 
 def _why_unsure(before: bytes, token: bytes, after: bytes) -> Reason | None:
@@ -202,7 +219,9 @@ def _why_unsure(before: bytes, token: bytes, after: bytes) -> Reason | None:
 class _Pieces:
     """Tells which paths of a text are only the beginning of one."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, kind: str) -> None:
+        self._kind = kind
+        self._is_table = kind == "cron" and not data.startswith(b"#!")
         self._data = b"".join(line for line in data.splitlines(keepends=True) if not _COMMENT.match(line))
         self._used: dict[bytes, bool] = {}
         self._assembles = _RELATIVE.search(self._data) is not None
@@ -222,6 +241,31 @@ class _Pieces:
         return (assigned is not None and self._goes_on(next(filter(None, assigned.groups())))) or (
             called is not None and self._is_function(called[1])
         )
+
+    def is_handed_on(self, before: bytes, after: bytes) -> bool:
+        """Tell whether other files get a path: from the environment, or as an argument."""
+        if self._kind == "unit" and _ANOTHER_SETTING.match(before):
+            return False
+        if self._kind not in {"cron", "script", "unit"}:
+            return self._kind == "environment"
+        assigned = _ALONE.match(before)
+        if assigned is None:
+            return not _is_used_as_it_is(before)
+        if self._is_table or re.match(rb"""["']?[ \t]+[^\s#]""", after):
+            return True  # a variable of every job, or of one command
+        return not self._is_used_here(assigned[1])
+
+    def _is_used_here(self, name: bytes) -> bool:
+        """Tell whether a variable is used in this file, and only as it is."""
+        key = b"$" + name
+        if key in self._used or len(self._used) >= _MANY_NAMES:
+            return self._used.get(key, False)
+        uses = [
+            self._data[self._data.rfind(b"\n", 0, found.start()) + 1 : found.start()][-_CONTEXT:]
+            for found in re.finditer(rb"(?<![\w.-])%s\b(?![ \t]*=)" % re.escape(name), self._data)
+        ]
+        self._used[key] = bool(uses) and all(map(_is_used_as_it_is, uses))
+        return self._used[key]
 
     def _goes_on(self, name: bytes) -> bool:
         word = re.escape(name)
@@ -249,6 +293,11 @@ class _Pieces:
             again = self._data.count(name.lstrip(b"(")) > 1
             self._used[name] = again and re.search(pattern, self._data) is not None
         return self._used[name]
+
+
+def _is_used_as_it_is(before: bytes) -> bool:
+    words = _SEPARATOR.split(before.rstrip(b"$\"'({"))[-1].split()
+    return any(re.split(rb"[/=.]", word.rstrip(b"(\"'"))[-1] in _USED_AS_IT_IS for word in words)
 
 
 def _shown(data: bytes) -> Callable[[Found], tuple[str, str]]:

@@ -16,16 +16,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from migrator.cgroups import KUBEPODS, SLICE, CgroupNameError, Driver, translate_path
+from migrator.cgroups import KUBEPODS, CgroupNameError, Driver
 from migrator.configs import Edit, Edited, flags, kubelet, units
 from migrator.configs.quantity import limits
 from migrator.configs.text import ConfigSyntaxError
 from migrator.configs.words import Flag
 from migrator.errors import BlockedError
 from migrator.facts.cgroup import INSISTED
-from migrator.facts.kubelet_state import ENFORCED_BY, enforced
+from migrator.facts.kubelet_state import (
+    ENFORCED_BY,
+    enforced,
+    place_of_reserved,
+    place_of_root,
+)
 from migrator.facts.model import Facts
 from migrator.facts.node import UNIT_DIRECTORIES
 
@@ -72,11 +77,19 @@ class Wanted:
 
 
 def wanted(facts: Facts) -> tuple[Wanted, ...]:
-    """Return the root and the enforced cgroups that are other ones under systemd."""
+    """Return the root and the enforced cgroups that are other ones under systemd; a kubelet that has it reads its names so already."""
     root = facts.kubelet.cgroup_root
     named = ((ROOT, root),) if root.strip("/") else ()
-    found = (_wanted(facts, setting, value) for setting, value in (*named, *enforced(facts.kubelet)))
-    return tuple(each for each in found if each.obstacle or each.setting == ROOT or each.is_renamed)
+    renamed = () if facts.kubelet.driver.value == Driver.SYSTEMD else enforced(facts.kubelet)
+    every = [_wanted(facts, setting, value) for setting, value in (*named, *renamed)]
+    found = [each for each in every if each.obstacle or each.setting == ROOT or each.is_renamed]
+    return tuple(
+        replace(each, obstacle=f"{others[0]} names the same one, and a slice has the limits of one of them")
+        if not each.obstacle
+        and (others := [other.setting for other in every if other is not each and other.place == each.place])
+        else each
+        for each in found
+    )
 
 
 def _wanted(facts: Facts, setting: str, value: str) -> Wanted:
@@ -84,6 +97,10 @@ def _wanted(facts: Facts, setting: str, value: str) -> Wanted:
         return Wanted(setting=setting, value=value, place=place, reference=reference, obstacle=obstacle)
 
     named = "F43" if setting == ROOT else "F40" if "-" in value else "F38"
+    if setting == ROOT and not facts.kubelet.cgroups_per_qos:
+        return refused(
+            "F43", "with cgroupsPerQOS: false containers stand in the root itself, which was not tried"
+        )
     if setting == ROOT and value.rstrip("/").endswith(".slice"):
         return refused("F43", "the kubelet adds .slice itself, so it would look for a second one")
     if setting == ROOT and value.strip("/").split("/")[0] == KUBEPODS:
@@ -91,16 +108,14 @@ def _wanted(facts: Facts, setting: str, value: str) -> Wanted:
     if value.rstrip("/").endswith((".service", ".scope")):
         return refused("F39", "the kubelet makes a slice of it, and a service has none")
     try:
-        place = translate_path(f"/{value.strip('/')}", Driver.SYSTEMD)
+        place = (
+            place_of_root(value) if setting == ROOT else place_of_reserved(value, facts.kubelet.driver.value)
+        )
     except CgroupNameError as error:
         return refused(named, f"it has no name there: {error}")
     found = Wanted(setting=setting, value=value, place=place, reference=named)
     if setting != ROOT and not found.is_renamed:
-        if place == "/":
-            return refused("F38", "the top of the tree is no slice")
-        # The kubelet takes the last component alone for the name of a slice (`ParseSystemdToCgroupName`).
-        unit = _unit(place).removesuffix(SLICE) + SLICE
-        return found if place.endswith(f"/{unit}") else refused(named, f"the kubelet would look for {unit}")
+        return refused("F38", "the top of the tree is no slice") if place == "/" else found
     return refused(named, obstacle, place) if (obstacle := _obstacle(facts, found)) else found
 
 
@@ -112,14 +127,14 @@ def _obstacle(facts: Facts, found: Wanted) -> str:
         return f"its name there would be {found.place}, which no unit can have"
     if found.is_renamed and (release is None or (int(release[1]), int(release[2])) < OLDEST):
         return f"how kubelet {facts.kubelet.version or 'of an unknown version'} reads the name was not tried (1.16 and later were)"
-    if not facts.node.hierarchies and (facts.node.live or found.setting != ROOT):
+    if not facts.node.hierarchies:
         return (
             f"its name there is {found.place}, and in which cgroup hierarchies it must be made is not known"
         )
     if absent(facts, found.place) and not _mounts(facts):
         return (
-            f"its name there is {found.place}, which is not there, and on cgroup v2 systemd gives a slice no hugetlb and not "
-            "always cpuset, which the kubelet asks for: preparing it there was not tried"
+            f"its name there is {found.place}, which is not there or lacks a controller, and on cgroup v2 systemd gives a slice "
+            "no hugetlb and not always cpuset, which the kubelet asks for where the top has them: preparing it was not tried"
         )
     return ""
 
@@ -153,7 +168,13 @@ def edits(facts: Facts, read: Read) -> Iterator[FileEdit]:
         return
     files = _Files.of(facts, read)
     for setting, value in renames(facts).items():
-        found = tuple(files.giving(setting, value))
+        now = dict(facts.kubelet.reserved_cgroups)[setting]
+        if not _PLAIN.fullmatch(value):
+            raise BlockedError(
+                f"{setting} = {now} lies in a cgroup that gets another name, and has a character that is in no plain name",
+                hint=f"give {setting} another value, or none, then plan again",
+            )
+        found = tuple(files.giving(setting, now, value))
         if not found:
             raise BlockedError(
                 f"{setting} must become {value}, and no file of the kubelet gives it",
@@ -169,7 +190,7 @@ def edits(facts: Facts, read: Read) -> Iterator[FileEdit]:
         service = facts.kubelet.unit.name if facts.kubelet.unit else "kubelet.service"
         path = f"{UNIT_DIRECTORIES[0]}/{service}.d/{DROP_IN}"
         why = "start the slices, and make the directories that systemd leaves out, before each start of the kubelet (F41)"
-        yield path, _written(_drop_in(facts, made)), why, True
+        yield path, _written(_drop_in(facts, made, _kept(path, read(path)))), why, True
 
 
 def made_by(facts: Facts, paths: Iterable[str]) -> list[str]:
@@ -230,9 +251,31 @@ def _slice(facts: Facts, each: Wanted, files: _Files) -> str:
     return "\n".join([*lines, *(f"{key}={value}" for key, value in values.items())]) + "\n"
 
 
-def _drop_in(facts: Facts, made: Iterable[Wanted]) -> str:
+def _kept(path: str, before: bytes | None) -> tuple[list[str], list[str]]:
+    """Return the slices and the commands of an earlier drop-in of ours.
+
+    Raises:
+        BlockedError: somebody has written other lines into it, which would be lost.
+    """
+    names: list[str] = []
+    commands: list[str] = []
+    for number, line in enumerate((before or b"").decode(errors="replace").split("\n"), 1):
+        key, _, value = line.partition("=")
+        if key == "Wants":
+            names += value.split()
+        elif line.startswith("ExecStartPre=/bin/mkdir -p "):
+            commands.append(line)
+        elif line not in ("", "[Unit]", "[Service]") and not line.startswith("#") and key != "After":
+            raise BlockedError(
+                f"{path}:{number}: this drop-in is cgmigrate's own, and `{key}` is none of its settings",
+                hint="move that line to a drop-in of another name, then plan again",
+            )
+    return names, commands
+
+
+def _drop_in(facts: Facts, made: Iterable[Wanted], kept: tuple[list[str], list[str]]) -> str:
     places = list(dict.fromkeys(each.place for each in made))
-    names = " ".join(map(_unit, places))
+    names = " ".join(dict.fromkeys((*kept[0], *map(_unit, places))))
     lines = [
         f"# {_WHY[0].upper()}{_WHY[1:]}. Made by cgmigrate.",
         "[Unit]",
@@ -241,10 +284,11 @@ def _drop_in(facts: Facts, made: Iterable[Wanted]) -> str:
         "",
         "[Service]",
     ]
-    for place in places:
-        directories = " ".join(f"{mount}{place}" for mount in _mounts(facts))
-        lines.append(f"ExecStartPre=/bin/mkdir -p {directories}")
-    return "\n".join(lines) + "\n"
+    commands = [
+        f"ExecStartPre=/bin/mkdir -p {' '.join(f'{mount}{place}' for mount in _mounts(facts))}"
+        for place in places
+    ]
+    return "\n".join([*lines, *dict.fromkeys((*kept[1], *commands))]) + "\n"
 
 
 def _written(text: str) -> Callable[[bytes | None], Edited]:
@@ -285,15 +329,15 @@ class _Files:
             read,
         )
 
-    def giving(self, setting: str, value: str) -> Iterator[FileEdit]:
-        """Yield the edit of every file that gives a setting."""
+    def giving(self, setting: str, now: str, value: str) -> Iterator[FileEdit]:
+        """Yield the edit of every file that gives a setting the value it has now; another one is overridden, and stays."""
         flag, why = _FLAGS[setting], f"{setting} under its name of systemd (F38)"
         for path, text in self._texts(self.configs):
-            if setting in self._keys(path, text):
+            if _is_same(self._config(path, text, setting), now):
                 yield path, lambda text: kubelet.set_text(text or b"", setting, value), why, False
-        for path in self._with(flag, self.units, units.flags_in_unit):
+        for path in self._with(flag, now, self.units, units.flags_in_unit):
             yield path, lambda text: units.set_flag(text or b"", flag, value), why, True
-        for path in self._with(flag, self.environment, flags.flags_in_env_file):
+        for path in self._with(flag, now, self.environment, flags.flags_in_env_file):
             yield path, lambda text: flags.set_flag(text or b"", flag, value), why, False
 
     def limits(self, setting: str) -> dict[str, int]:
@@ -303,18 +347,24 @@ class _Files:
         for _, text in self._texts(self.configs):
             given |= kubelet.quantities(text, key)
         said = [
-            value.value
+            (resource.strip(), quantity.strip())
             for paths, find in (
                 (self.units, units.flags_in_unit),
                 (self.environment, flags.flags_in_env_file),
             )
             for _, text in self._texts(paths)
             for value in find(text, flag)
+            for resource, _, quantity in (pair.partition("=") for pair in value.value.split(","))
         ]
-        if said:  # of several the last one counts, and which is last only the whole command line tells
-            if len(set(said)) > 1:
-                return {}
-            given = dict(pair.split("=", 1) for pair in said[0].split(",") if "=" in pair)
+        if (
+            said
+        ):  # the flag adds up; which of two values of a resource is last only the whole command line tells
+            given = dict(said)
+            if len(given) != len(set(said)):
+                raise BlockedError(
+                    f"{flag.name} gives one resource two values, and the limits of the slice must be one of them",
+                    hint=f"give {flag.name} once, then plan again",
+                )
         return limits(given)
 
     def _texts(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -324,22 +374,30 @@ class _Files:
                 yield path, text
 
     def _with(
-        self, flag: Flag, paths: Iterable[str], find: Callable[[bytes, Flag], tuple[flags.FlagValue, ...]]
+        self,
+        flag: Flag,
+        now: str,
+        paths: Iterable[str],
+        find: Callable[[bytes, Flag], tuple[flags.FlagValue, ...]],
     ) -> Iterator[str]:
         for path, text in self._texts(paths):
             try:
                 found = find(text, flag)
             except ConfigSyntaxError as error:
                 raise _broken(path, error) from error
-            if found:
+            if any(_is_same(each.value, now) or "$" in each.value for each in found):
                 yield path
 
     @staticmethod
-    def _keys(path: str, text: bytes) -> Iterable[str]:
+    def _config(path: str, text: bytes, setting: str) -> str | None:
         try:
-            return kubelet.read(text).lines
+            return kubelet.text_of(text, setting)
         except ConfigSyntaxError as error:
             raise _broken(path, error) from error
+
+
+def _is_same(said: str | None, now: str) -> bool:
+    return said is not None and said.strip("/") == now.strip("/")
 
 
 def _broken(path: str, error: ConfigSyntaxError) -> BlockedError:

@@ -225,7 +225,7 @@ def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> No
             _out(f"{name}  damaged journal; the saved files are in /var/lib/cgmigrate/runs/{name}/blobs")
             continue
         _out(f"{name}  {state.status}" + (f"  ({state.reason})" if state.reason else ""))
-        for step, error in state.failed.items():
+        for step, error in (state.failed | state.unwell).items():
             _out(f"    {step}: {error}")
         for command in state.left:
             _out(f"    was left to do by hand: {command}")

@@ -250,6 +250,9 @@ def _answer(name: str) -> str:
 def _mark(mark: str) -> str:
     if mark.startswith("!"):
         return f"no `{mark[1:]}`"
+    path, _, text = mark.partition("=")
+    if text and " " not in mark:
+        return f"`{path}` that names `{text}`"
     return mark if " " in mark else f"`{mark}`"
 
 

@@ -86,7 +86,7 @@ FAILURES: dict[str, Failure] = {
                 ("flag-overrides-file", "running-driver-differs", "verify-kubelet-driver", "verify-kubelet-stale"),
                 "The whole chain of precedence is a fact, and the running process is compared.", "k/k#89035"),
         Failure("F18", "`kubeadm upgrade node` puts the driver of the ConfigMap back.",
-                ("config-map-differs", "cluster-config"), "", "eks-anywhere#16, cluster-api#4236"),
+                ("config-map-differs", "kubeadm-patches", "cluster-config"), "", "eks-anywhere#16, cluster-api#4236"),
         Failure("F19", "A distribution or configuration management writes the file again.",
                 ("managed-distribution", "managed-files"), "", "documentation of k3s, RKE2, microk8s, k0s, kubespray, Talos"),
         Failure("F20", "The ConfigMap has another name in this version.",

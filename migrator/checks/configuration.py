@@ -113,7 +113,8 @@ def reserved_cgroups(facts: Facts) -> Iterator[Finding]:
             summary=f"{each.setting} = `{each.value}` means another cgroup under systemd: {becomes}",
             detail="The kubelet enforces it, does not make the cgroup, and exits where it is missing."
             + ("" if each.obstacle else prepared),
-            remediation=f"make the slice a unit of its own and give its name, or remove {each.setting}"
+            remediation=f"make a slice of its own, on cgroup v2 with every controller of the top, give {each.setting} its full path, "
+            "or remove the setting"
             if each.obstacle
             else f"what else puts processes into {each.value} must put them into {each.place}",
             reference=each.reference,
@@ -155,9 +156,14 @@ def cgroup_root(facts: Facts) -> Iterator[Finding]:
                 subject=subject,
                 summary=f"the kubelet would not start with cgroupRoot = `{root}` under systemd: {each.obstacle}",
                 detail="The kubelet does not make its root, and adds the suffix itself.",
-                remediation=f"{ROOT}: {root.rstrip('/').removesuffix('.slice')}"
+                remediation=(
+                    "make the cgroup before the kubelet starts, in every hierarchy that it looks into, on cgroup v2 with every "
+                    "controller of the top that it uses, or give it no root"
+                )
+                if each.place
+                else f"{ROOT}: {root.rstrip('/').removesuffix('.slice')}"
                 if root.rstrip("/").endswith(".slice")
-                else "make the slice before the kubelet starts, in every hierarchy that it looks into, or give it no root",
+                else "give it a root whose parts are names of no units, or none",
                 reference="F43",
             )
             continue

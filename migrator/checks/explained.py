@@ -161,6 +161,8 @@ _AUDIT = {
     "control-plane-busy": Explanation("Another node of it is away or being switched.", "Wait for it."),
     "config-map-differs": Explanation("kubeadm writes the kubelet's file from it at each upgrade and join.",
                                       "Change it when the last node is migrated, or by the plan's own option."),
+    "kubeadm-patches": Explanation("A patch for kubeadm was made for this node, and states the driver or names of cgroups.",
+                                   "Change it when the node is switched, before the next `kubeadm upgrade node`."),
     "config-map-missing": Explanation("The cluster is not kubeadm's, or its ConfigMap has another name.", "`kubectl -n kube-system get cm`."),
 }
 _VERIFY = {

@@ -12,12 +12,14 @@ from migrator.checks.base import (
     WARNING,
     Check,
     command,
+    is_switched,
     kubelet_driver,
     version,
     where,
 )
 from migrator.checks.cluster import reached
 from migrator.checks.drivers import FLAG_KINDS, effect, effect_of_difference
+from migrator.facts.kubeadm import DRIVER, INSTANCE, PATCHES
 from migrator.facts.kubelets import NodeDriver
 from migrator.facts.model import Facts
 from migrator.findings import Finding
@@ -131,6 +133,48 @@ def config_map_missing(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def patches(facts: Facts) -> Iterator[Finding]:
+    """Find files of this node that kubeadm lays over what the ConfigMap says, where they state a driver or cgroup names."""
+    by_file: dict[str, list[tuple[str, str, str]]] = {}
+    for each in facts.kubelet.patches:
+        if not is_switched(facts) or (each[1:] not in _as_they_are(facts)):
+            by_file.setdefault(each[0].rpartition(":")[0], []).append(each)
+    for path, stated in by_file.items():
+        driver = next((value for _, setting, value in stated if setting == DRIVER), "")
+        names = [setting for _, setting, _ in stated if setting != DRIVER]
+        agrees = driver == SYSTEMD and not names
+        upgrade = "kubeadm upgrade node" if path == INSTANCE else f"kubeadm upgrade node --patches {PATCHES}"
+        inert = _inert(facts)
+        then = f"Here that decides nothing: {inert}." if inert else ""
+        if driver and not inert:
+            reference, what_happens = effect_of_difference(facts, driver)
+            before = "before the switch " if driver == SYSTEMD else "after the switch "
+            then = f"When the kubelet starts again {before}with that: {what_happens} ({reference})."
+        if names:
+            then += " A name of a cgroup in the spelling of the other driver is another cgroup, or none."
+        said = ", ".join(f"`{setting}: {value}`" for _, setting, value in stated)
+        yield Finding(
+            id="kubeadm-patches",
+            severity=INFO if agrees or inert else WARNING,
+            subject=stated[0][0],
+            summary=f"{path} states {said}, which kubeadm lays over what the ConfigMap says",
+            detail=f"The next `{upgrade}` writes {'it' if len(stated) == 1 else 'them'} to {FILE}. {then.strip()}".strip(),
+            remediation="" if agrees else _patch_remedy(path, driver, names),
+            reference="F18",
+        )
+
+
+def _as_they_are(facts: Facts) -> set[tuple[str, str]]:
+    kubelet = facts.kubelet
+    return {(DRIVER, SYSTEMD), ("cgroupRoot", kubelet.cgroup_root), *kubelet.reserved_cgroups}
+
+
+def _patch_remedy(path: str, driver: str, names: list[str]) -> str:
+    wanted = [f"`{DRIVER}: {SYSTEMD}`"] if driver not in ("", SYSTEMD) else []
+    wanted += [f"{name} as it is in {FILE} then" for name in names]
+    return f"once the node is switched, in {path}: {', '.join(wanted)}; or take the line{'s' if len(wanted) > 1 else ''} out"
+
+
 def consequences(driver: str, nodes: Iterable[NodeDriver]) -> list[str]:
     """Return, one line each, what kubeadm makes of each node of a cluster while the ConfigMap says `driver`."""
     lines = []
@@ -163,6 +207,13 @@ CHECKS = (
         ("F18",),
         "kubeadm would give the node another driver than the one it has, or will have.",
         config_map_differs,
+    ),
+    Check(
+        "kubeadm-patches",
+        (WARNING, INFO),
+        ("F18",),
+        "A file of this node that kubeadm lays over the ConfigMap states a driver, or names of cgroups.",
+        patches,
     ),
     Check(
         "config-map-missing",

@@ -6,10 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from migrator.checks.base import BLOCKER, INFO, WARNING, Check, kubelet_unit, plural
-from migrator.facts.kubelet_state import enforced, enforced_paths
+from migrator.checks.base import BLOCKER, INFO, SYSTEMD, WARNING, Check, is_switched, kubelet_unit, plural
+from migrator.facts.kubelet_state import enforced, insisted_paths
 from migrator.facts.model import Facts
 from migrator.findings import Finding
+from migrator.reserved import ROOT
 
 CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 """What the kubelet needs below its root in either version; hugetlb only where the kernel has it (failure-modes 1.7)."""
@@ -121,9 +122,13 @@ def controllers_missing(facts: Facts) -> Iterator[Finding]:
 
 def reserved_cgroup_missing(facts: Facts) -> Iterator[Finding]:
     """Find reserved cgroups that the kubelet will insist on and that are not there; a name to translate is another finding."""
-    final = {f"/{value.lstrip('/')}" for _, value in enforced(facts.kubelet)} & set(
-        enforced_paths(facts.kubelet)
-    )
+    values = dict(enforced(facts.kubelet))
+    on_systemd = facts.kubelet.driver.value == SYSTEMD
+    final = {
+        path
+        for setting, path in insisted_paths(facts.kubelet).items()
+        if (is_switched(facts) if setting == ROOT else on_systemd or path == f"/{values[setting].strip('/')}")
+    }
     absent = [each for each in facts.cgroups.reserved_absent if any(each.endswith(path) for path in final)]
     if absent:
         v1 = facts.node.cgroup_mode in ("legacy", "hybrid")
@@ -131,12 +136,12 @@ def reserved_cgroup_missing(facts: Facts) -> Iterator[Finding]:
             id="reserved-cgroup-missing",
             severity=BLOCKER,
             subject=absent[0],
-            summary=f"{plural(len(absent), 'reserved cgroup')} that the kubelet enforces "
+            summary=f"{plural(len(absent), 'cgroup')} that the kubelet insists on "
             f"{'is' if len(absent) == 1 else 'are'} not there: it will not start again",
             detail=(
                 "On cgroup v1 it looks in every controller's hierarchy, and systemd makes a slice in some only. "
                 if v1
-                else ""
+                else "On cgroup v2 each controller of the top that it uses must be in the cgroup too (cgroup.controllers). "
             )
             + "The kubelet does not make it. All: "
             + ", ".join(absent),

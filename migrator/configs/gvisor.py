@@ -97,6 +97,10 @@ def unsettable(
         return "gVisor knows the systemd driver on cgroup v2 alone"
     if known is not None and known < FIRST_RELEASE:
         return f"its runsc is of {known}, and the first that is known to have the systemd driver is of {FIRST_RELEASE}"
-    if systemd is not None and systemd < FIRST_SYSTEMD:
+    if cgroup_mode != "unified":
+        return "gVisor knows the systemd driver on cgroup v2 alone, and this node's cgroup mode is not known"
+    if systemd is None:
+        return f"gVisor's systemd driver wants systemd {FIRST_SYSTEMD}, and this node's version is not known"
+    if systemd < FIRST_SYSTEMD:
         return f"gVisor's systemd driver wants systemd {FIRST_SYSTEMD}, this is {systemd}"
     return None

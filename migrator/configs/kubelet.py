@@ -6,6 +6,7 @@ Flags beat it (F17), and from 1.31 the runtime's answer may beat both (F09); who
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -114,6 +115,16 @@ def quantities(text: bytes, key: str) -> dict[str, str]:
     )
 
 
+def text_of(text: bytes, key: str) -> str | None:
+    """Return the text that a top-level key has; None for none.
+
+    Raises:
+        ConfigSyntaxError: see `read`.
+    """
+    found = _load(decode(text))[0].get(key)
+    return found if isinstance(found, str) else None
+
+
 def set_driver(text: bytes, driver: Driver) -> Edited:
     """Set `cgroupDriver`; see `set_text`."""
     return set_text(text, KEY, driver.value)
@@ -145,7 +156,7 @@ def set_text(text: bytes, key: str, value: str) -> Edited:
 
 def _set_in_json(document: jsontext.JsonObject, key: str, said: str) -> Edited:
     member = document.member(key)
-    value = f'"{said}"'
+    value = json.dumps(said, ensure_ascii=False)
     if member is None:
         return splice(document.text, [jsontext.append_member(document, key, value, path=key, after=said)])
     before = document.data[key]

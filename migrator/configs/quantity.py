@@ -11,7 +11,7 @@ from decimal import Decimal
 _QUANTITY = re.compile(r"\+?(\d{1,18}(?:\.\d{0,9})?|\.\d{1,9})([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d{1,2}|)")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", 1)}
-_FEWEST_SHARES = 2
+_FEWEST_SHARES, _MOST_SHARES = 2, 1 << 18
 
 
 def number(text: str) -> Decimal | None:
@@ -36,9 +36,10 @@ def limits(reserved: Mapping[str, str]) -> dict[str, int]:
         if value is None:
             continue
         if resource == "cpu":  # k8s MilliCPUToShares
-            found["CPUShares"] = max(_FEWEST_SHARES, math.ceil(value * 1000) * 1024 // 1000)
-        elif resource == "memory":
+            shares = math.ceil(value * 1000) * 1024 // 1000
+            found["CPUShares"] = min(max(_FEWEST_SHARES, shares), _MOST_SHARES)
+        elif resource == "memory" and value:  # of 0 the kubelet writes nothing
             found["MemoryLimit"] = math.ceil(value)
-        elif resource == "pid":
+        elif resource == "pid" and value:
             found["TasksMax"] = math.ceil(value)
     return dict(sorted(found.items()))

@@ -14,7 +14,7 @@ from pathlib import Path
 from migrator import cgroups
 from migrator.errors import HostError
 from migrator.facts.look import Look
-from migrator.facts.model import Cgroups, Hierarchy, Tree
+from migrator.facts.model import Cgroups, Hierarchy, Tree, Unit
 from migrator.facts.node import UNIT_DIRECTORIES
 from migrator.host import Reader
 
@@ -25,6 +25,9 @@ TRANSIENT = "/run/systemd/transient"
 _SLICE_FILE = re.compile(r"(?:.+-)?kubepods(?:-.*)?\.slice")
 INSISTED = frozenset(("cpu", "cpuacct", "cpuset", "memory", "pids", "hugetlb", "name=systemd"))
 """v1 hierarchies in which the kubelet looks for a cgroup before it believes that it exists (kops#3223)."""
+INSISTED_V2 = frozenset(("cpu", "cpuset", "memory", "pids", "hugetlb"))
+"""Their like on v2, where the top has them."""
+_MKDIR = re.compile(r"(?:/usr)?/bin/mkdir -p (.+)")
 _SLICE_DROP_INS = re.compile(r"(?:(?:.+-)?kubepods(?:-.*)?\.)?slice\.d")
 
 
@@ -186,13 +189,51 @@ def enabled_controllers(reader: Reader, hierarchies: Iterable[Hierarchy]) -> tup
     return None if text is None else tuple(sorted(text.split()))
 
 
-def absent(look: Look, hierarchies: Iterable[Hierarchy], paths: Iterable[str]) -> tuple[str, ...]:
-    """Return those of some cgroups that are not there, as mount + path; on v1 each controller's hierarchy counts (F41)."""
+def absent(
+    look: Look, hierarchies: Iterable[Hierarchy], paths: Iterable[str], unit: Unit | None = None
+) -> tuple[str, ...]:
+    """Return those of some cgroups that the kubelet will not find, as mount + path.
+
+    On v1 each controller's hierarchy counts (F41); on v2 each controller of the top that the kubelet uses must be in the
+    cgroup (k8s `getSupportedUnifiedControllers`). What the kubelet's own `unit` makes before each start is there.
+    """
     hierarchies = tuple(hierarchies)
     v1 = [each for each in hierarchies if each.version == 1 and INSISTED.intersection(each.controllers)]
-    mounts = [each.mount for each in v1 or hierarchies if look.reader.exists(each.mount)]
-    wanted = (f"{mount}{path}" for path in dict.fromkeys(paths) for mount in mounts)
-    return tuple(each for each in wanted if not look.reader.exists(each))
+    made = _made_by_unit(look, unit)
+    found = []
+    for path in dict.fromkeys(paths):
+        for each in v1 or hierarchies:
+            place = each.mount + path
+            is_made = place in made or (
+                "name=systemd" in each.controllers and path.rpartition("/")[2] in made
+            )
+            if look.reader.exists(each.mount) and not is_made and not _is_found(look, each, place):
+                found.append(place)
+    return tuple(found)
+
+
+def _is_found(look: Look, hierarchy: Hierarchy, place: str) -> bool:
+    if not look.reader.exists(place):
+        return False
+    if hierarchy.version == 1:
+        return True
+    top, here = (
+        (look.reader.text(f"{path}/cgroup.controllers") or "").split() for path in (hierarchy.mount, place)
+    )
+    return INSISTED.intersection(top or INSISTED_V2) <= set(here)
+
+
+def _made_by_unit(look: Look, unit: Unit | None) -> set[str]:
+    """Return the directories that a unit makes by `ExecStartPre=mkdir -p`, and the units that it wants."""
+    made: set[str] = set()
+    for path in (unit.fragment, *unit.drop_ins) if unit else ():
+        for line in (look.reader.text(path) or "").split("\n") if path else ():
+            key, _, value = line.strip().partition("=")
+            if key in ("Wants", "Requires"):
+                made.update(value.split())
+            elif key == "ExecStartPre" and (directories := _MKDIR.fullmatch(value)):
+                made.update(directories[1].split())
+    return made
 
 
 def _roots(look: Look, cgroup_root: str) -> list[_Count]:

@@ -13,7 +13,7 @@ from migrator.facts.cgroup import absent, enabled_controllers, slice_files, surv
 from migrator.facts.cluster import Ask, gather_cluster, is_asked
 from migrator.facts.devices import gather_gpus
 from migrator.facts.kubelet import KubeletLook, decided, gather_kubelet
-from migrator.facts.kubelet_state import enforced_paths
+from migrator.facts.kubelet_state import insisted_paths
 from migrator.facts.look import Look
 from migrator.facts.manager import gather_manager
 from migrator.facts.model import FACTS_VERSION, Cgroups, Facts, Kubelet, ReferringFile, Runtime, Source
@@ -63,7 +63,7 @@ def gather(
             cgroups,
             slice_files=slice_files(reader, cgroups.kubepods_units),
             enabled=enabled_controllers(reader, node.hierarchies),
-            reserved_absent=absent(look, node.hierarchies, enforced_paths(kubelet)),
+            reserved_absent=absent(look, node.hierarchies, insisted_paths(kubelet).values(), kubelet.unit),
         )
         runtime = gather_oci(look, runtime_look.runtime)
         manager = gather_manager(look, units)

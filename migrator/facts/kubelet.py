@@ -10,11 +10,12 @@ from functools import partial
 
 from migrator.cgroups import Driver as CgroupDriver
 from migrator.configs import kubelet as kubelet_config
-from migrator.configs.flags import KUBELET_DRIVER, Word
+from migrator.configs.flags import KUBELET_DRIVER, Flag, Word, flag_values
 from migrator.configs.kubelet import KubeletConfig
 from migrator.configs.secrets import mask_words
 from migrator.configs.text import ConfigSyntaxError
 from migrator.errors import HostError
+from migrator.facts.kubeadm import gather_patches
 from migrator.facts.kubelet_state import gather_checkpoints, gather_pod_directories, places_of
 from migrator.facts.look import Look
 from migrator.facts.model import Driver, Kubelet, Source, Unit
@@ -148,6 +149,7 @@ def gather_kubelet(look: Look, units: Units | None) -> KubeletLook:
         checkpoints=gather_checkpoints(look, _value(decisive, "--root-dir")),
         places=places_of(look, pid),
         pod_directories=gather_pod_directories(look, _value(decisive, "--root-dir")),
+        patches=gather_patches(look),
         kubeconfig=_value(decisive, "--kubeconfig") or "",
     )
     # The runtime's answer must not stand for a configuration that cannot be told.
@@ -368,9 +370,10 @@ def _reserved(settings: Settings) -> tuple[tuple[str, str], ...]:
 
 
 def _enforced(settings: Settings) -> tuple[str, ...]:
-    given = _value(settings.words, "--enforce-node-allocatable")
-    if given is not None:
-        return tuple(each for each in given.split(",") if each)
+    # pflag's StringSlice: the first one replaces the configured list, each further one adds to it.
+    given = flag_values(settings.words, Flag("--enforce-node-allocatable", underscores=True))
+    if given:
+        return tuple(dict.fromkeys(name for each in given for name in each.value.split(",") if name))
     configured = settings.config.enforce_node_allocatable
     return ("pods",) if configured is None else configured
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 
-from migrator.cgroups import CgroupNameError, Driver, translate_path
+from migrator.cgroups import SLICE, CgroupName, CgroupNameError, Driver, expand_slice, translate_path
 from migrator.facts.look import Look
 from migrator.facts.model import Kubelet
 
@@ -70,13 +71,50 @@ def enforced(kubelet: Kubelet) -> tuple[tuple[str, str], ...]:
     )
 
 
-def enforced_paths(kubelet: Kubelet) -> tuple[str, ...]:
-    """Return where the kubelet's root (F43) and those cgroups are under systemd; one without a name is a finding of its own."""
-    found = []
-    root = () if kubelet.cgroup_root in ("", "/") else (kubelet.cgroup_root,)
-    for value in (*root, *(value for _, value in enforced(kubelet))):
-        try:
-            found.append(translate_path(f"/{value.lstrip('/')}", Driver.SYSTEMD))
-        except CgroupNameError:
-            continue
-    return tuple(found)
+def insisted_root(kubelet: Kubelet) -> str:
+    """Return the root that this kubelet insists on, or nothing: with `cgroupsPerQOS: false` it does not look for one."""
+    return kubelet.cgroup_root if kubelet.cgroups_per_qos and kubelet.cgroup_root.strip("/") else ""
+
+
+def place_of_root(root: str) -> str:
+    """Return where a `cgroupRoot` is under systemd (k8s `ParseCgroupfsToCgroupName`).
+
+    Raises:
+        CgroupNameError: it has no place there.
+    """
+    return CgroupName(tuple(part for part in root.split("/") if part)).to_systemd()
+
+
+def place_of_reserved(value: str, driver: str | None) -> str:
+    """Return where a reserved cgroup is under systemd: as the kubelet reads it now if that is its driver, else renamed.
+
+    The kubelet takes the last component alone for the name of a slice (k8s `ParseSystemdToCgroupName`).
+
+    Raises:
+        CgroupNameError: it has no place there, or the kubelet would look elsewhere.
+    """
+    path = f"/{value.strip('/')}"
+    place = path if driver == Driver.SYSTEMD else translate_path(path, Driver.SYSTEMD)
+    if place == "/":
+        return place
+    unit = place.rpartition("/")[2].removesuffix(SLICE) + SLICE
+    looks = expand_slice(unit)
+    if driver != Driver.SYSTEMD and place != looks:
+        raise CgroupNameError(
+            f"the kubelet takes the last component alone, and would look for {unit}, at {looks}"
+        )
+    return looks
+
+
+def insisted_paths(kubelet: Kubelet) -> dict[str, str]:
+    """Return setting → place under systemd of the root (F43) and the enforced cgroups; one without is a finding of its own."""
+    found = {}
+    root = insisted_root(kubelet)
+    for setting, value in ((("cgroupRoot", root),) if root else ()) + enforced(kubelet):
+        with contextlib.suppress(CgroupNameError):
+            found[setting] = (
+                place_of_root(value)
+                if setting == "cgroupRoot"
+                else place_of_reserved(value, kubelet.driver.value)
+            )
+    return found

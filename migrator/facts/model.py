@@ -187,6 +187,8 @@ class Kubelet:
     """(controller, cgroup) of the running kubelet in the v1 hierarchies of `cpu` and `memory` (F45)."""
     pod_directories: tuple[str, ...] = ()
     """Uids of the pods that it keeps a directory for, those too that wait for a volume and have no sandbox yet (F25)."""
+    patches: tuple[tuple[str, str, str], ...] = ()
+    """(`file:line`, setting, value) of driver and cgroup names in files that kubeadm lays over its configuration (F18)."""
     kubeconfig: str = ""
     """Empty: standalone, no API server."""
 
@@ -318,7 +320,7 @@ class Cgroups:
     enabled: tuple[str, ...] | None = None
     """Controllers that the top of cgroup v2 gives to its children; None: no cgroup v2 alone, or not readable (F53)."""
     reserved_absent: tuple[str, ...] = ()
-    """Cgroups that the kubelet will insist on under systemd and that are not there, as mount + path (F38, F41, F43)."""
+    """Cgroups that the kubelet will insist on under systemd and that are not there, or on v2 lack a controller, as mount + path."""
     descendants: int = 0
     dying: int = 0
 
@@ -457,7 +459,7 @@ class Reference:
     new: str = ""
     """What it becomes on request; empty: it is left to a person, and `reason` says why."""
     reason: str = ""
-    """`pattern`, `built`, `word`, `unsure`, `runtime`, `beside`: see `references.MEANING`."""
+    """`pattern`, `built`, `handed`, `word`, `unsure`, `runtime`, `tested`, `beside`: see `references.MEANING`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

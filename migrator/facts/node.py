@@ -42,11 +42,18 @@ class Distribution:
     marks: tuple[tuple[str, ...], ...]
     """Alternatives, of each all must be there, or with `!` not: absolute paths, or names below systemd's unit directories.
 
-    An empty directory tells nothing: one made it and went. What a product left behind tells nothing either where a kubelet
-    is a service of its own, for two kubelets do not run on one node.
+    `*` in the folder of a unit is any; what stands after `=` is in the file. An empty directory tells nothing: one made it and
+    went. What a product left behind tells nothing either where a kubelet is a service of its own, for two kubelets do not
+    run on one node; a service of the product tells there, if it starts at boot.
     """
     decides: tuple[str, ...] = ()
     """Its own files that decide the driver, or would if they were there; `*` in the last component."""
+
+
+def _starts(*units: str) -> Iterator[tuple[str, ...]]:
+    """Yield the marks of services that are a kubelet themselves."""
+    for unit in units:
+        yield from ((unit, NO_KUBELET), (unit, f"*.wants/{unit}"))
 
 
 # First match wins: a product that brings its own kubelet or writes a kubelet's files at each boot before kubeadm,
@@ -55,8 +62,7 @@ DISTRIBUTIONS: tuple[Distribution, ...] = (
     Distribution(
         "rke2",
         (
-            ("rke2-server.service",),
-            ("rke2-agent.service",),
+            *_starts("rke2-server.service", "rke2-agent.service"),
             ("/var/lib/rancher/rke2/agent/kubelet.kubeconfig", NO_KUBELET),
         ),
         (
@@ -68,8 +74,7 @@ DISTRIBUTIONS: tuple[Distribution, ...] = (
     Distribution(
         "k3s",
         (
-            ("k3s.service",),
-            ("k3s-agent.service",),
+            *_starts("k3s.service", "k3s-agent.service"),
             ("/var/lib/rancher/k3s/agent/kubelet.kubeconfig", NO_KUBELET),
         ),
         (
@@ -81,8 +86,7 @@ DISTRIBUTIONS: tuple[Distribution, ...] = (
     Distribution(
         "microk8s",
         (
-            ("snap.microk8s.daemon-kubelite.service",),
-            ("snap.microk8s.daemon-kubelet.service",),
+            *_starts("snap.microk8s.daemon-kubelite.service", "snap.microk8s.daemon-kubelet.service"),
             ("/var/snap/microk8s/current/args/kubelet", NO_KUBELET),
         ),
         (
@@ -92,12 +96,12 @@ DISTRIBUTIONS: tuple[Distribution, ...] = (
     ),
     Distribution(
         "k8s-snap",
-        (("snap.k8s.kubelet.service",), ("/var/snap/k8s/common/args/kubelet", NO_KUBELET)),
+        (*_starts("snap.k8s.kubelet.service"), ("/var/snap/k8s/common/args/kubelet", NO_KUBELET)),
         ("/var/snap/k8s/common/args/kubelet",),
     ),
     Distribution(
         "k0s",
-        (("k0sworker.service",), ("k0scontroller.service",), ("/var/lib/k0s/kubelet.conf", NO_KUBELET)),
+        (*_starts("k0sworker.service", "k0scontroller.service"), ("/var/lib/k0s/kubelet.conf", NO_KUBELET)),
         ("/etc/k0s/k0s.yaml", "/etc/k0s/containerd.d/*.toml", "/etc/k0s/containerd.toml"),
     ),
     Distribution(
@@ -106,7 +110,7 @@ DISTRIBUTIONS: tuple[Distribution, ...] = (
     ),
     Distribution(
         "kops",
-        (("kops-configuration.service",), ("/opt/kops/conf/kube_env.yaml",)),
+        (("kops-configuration.service",), ("/opt/kops/conf/kube_env.yaml", NO_KUBELET)),
         ("/opt/kops/conf/kube_env.yaml",),
     ),
     Distribution(
@@ -115,7 +119,13 @@ DISTRIBUTIONS: tuple[Distribution, ...] = (
         ("/etc/eks/nodeadm.d/*.yaml",),
     ),
     Distribution("eks", (("/etc/eks/bootstrap.sh",),), ("/etc/kubernetes/kubelet/kubelet-config.json",)),
-    Distribution("minikube", (("/var/lib/minikube/certs/ca.crt",),)),
+    Distribution(
+        "minikube",
+        (
+            ("/var/lib/minikube/certs/ca.crt", NO_KUBELET),
+            ("/var/lib/minikube/certs/ca.crt", "kubelet.service.d/10-kubeadm.conf=/var/lib/minikube/"),
+        ),
+    ),
     Distribution("kind", (("/kind/kubeadm.conf",), ("/kind/version",)), ("/kind/kubeadm.conf",)),
     Distribution("kubespray", (("/etc/kubernetes/kubelet.env", "/etc/kubernetes/kubelet-config.yaml"),)),
     Distribution(
@@ -241,9 +251,18 @@ def _existing(look: Look, patterns: Iterable[str]) -> Iterator[str]:
 
 
 def _find(look: Look, path: str) -> str:
-    """Return where an absolute path, or a file of systemd's unit directories, is; empty when nowhere."""
+    """Return where a mark is (see `Distribution`); empty when nowhere."""
+    path, _, text = path.partition("=")
     candidates = [path] if path.startswith("/") else [f"{directory}/{path}" for directory in UNIT_DIRECTORIES]
-    return next((each for each in candidates if look.reader.exists(each)), "")
+    if "*" in path:
+        folder, _, name = path.partition("/")
+        candidates = [
+            f"{directory}/{each}/{name}"
+            for directory in UNIT_DIRECTORIES
+            for each in fnmatch.filter(look.reader.names(directory), folder)
+        ]
+    found = next((each for each in candidates if look.reader.exists(each)), "")
+    return found if not text or text in (look.reader.text(found) or "") else ""
 
 
 def _hierarchies(look: Look) -> tuple[tuple[Hierarchy, ...], tuple[str, ...]]:

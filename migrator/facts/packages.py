@@ -8,6 +8,8 @@ import re
 from migrator.facts.look import Look
 
 DATABASE = "/var/lib/dpkg/status"
+_INSTALLED = (" ok installed", " ok triggers-awaited", " ok triggers-pending")
+"""dpkg(1), "Package states": what waits for another package's trigger is there and configured."""
 _FIELD = re.compile(r"^(Package|Status|Version): (.*)$", re.MULTILINE)
 
 
@@ -18,7 +20,7 @@ def installed_version(look: Look, name: str) -> str:
     """
     for paragraph in (look.reader.text(DATABASE) or "").split("\n\n"):
         fields = dict(_FIELD.findall(paragraph)) if f"Package: {name}\n" in paragraph else {}
-        if fields.get("Package") == name and fields.get("Status", "").endswith(" ok installed"):
+        if fields.get("Package") == name and fields.get("Status", "").endswith(_INSTALLED):
             return str(re.sub(r"^\d+:", "", fields.get("Version", "")))
     return ""
 

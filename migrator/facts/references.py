@@ -202,7 +202,7 @@ def gather_references(look: Look, kubelet: Kubelet, runtime: Runtime) -> tuple[R
             continue
         if data.count(KUBEPODS) > MAX_REFERENCES:
             search.unknown(path, f"names kubepods more than {MAX_REFERENCES} times, not judged")
-        elif listed := tuple(references(data, translator)):
+        elif listed := tuple(references(data, translator, hits[path])):
             readers = _readers(look, path, hits[path], search.units) - own
             found.append(
                 ReferringFile(

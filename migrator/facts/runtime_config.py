@@ -202,15 +202,23 @@ def _handlers(merged: Effective) -> tuple[Handler, ...]:
 
 
 def _with_own_file(look: Look, handler: Handler) -> Handler:
-    """Return a handler of gVisor with what its own file says; what containerd's says of its driver has no effect."""
+    """Return a handler of gVisor with what its own file says; what containerd's says of its driver has no effect.
+
+    A file that cannot be used is no more than one that is not there: pods of this handler alone fail by it.
+    """
     if handler.runtime_type != gvisor.RUNTIME_TYPE:
         return handler
     handler = replace(handler, systemd_cgroup=None)
     path = handler.config_path
     if not path.startswith("/"):
         return handler
-    config = _parsed(look, "config-file", path, gvisor.read).config
-    file = look.files.get(path)
+    own = Look(look.reader)
+    config = _parsed(own, "config-file", path, gvisor.read).config
+    look.files |= own.files
+    for each in own.unknowns:
+        place = f"{path}:{each.line}" if each.line else path
+        look.unknown(f"runtime.handlers.{handler.name}.config_path", f"{place}: {each.reason}")
+    file = own.files.get(path)
     if config is None or file is None or not file.present:
         return handler
     on = None if config.driver is None else config.driver is CgroupDriver.SYSTEMD

@@ -1,115 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run as one page: what was done, why, when, with what outage, and what both witnesses said of it.
 
-`read` gathers what the run's directory holds, and what it does not; `report` is pure. A run that is open, torn or damaged
-has a report too: it says what is missing. Nothing of a saved file is read: plan, facts, journal and log are masked already.
+Pure; `sources.read` gathers what the run's directory holds. A run that is open, torn or damaged has a report too: it says
+what is missing.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
 
 from migrator import __version__
-from migrator.cgroups import Kind, parse
-from migrator.errors import CgmigrateError, HostError
-from migrator.facts.model import Facts
-from migrator.facts.store import load
-from migrator.journal import Run
-from migrator.plan import parse_plan, plan_digest
+from migrator.cgroups import Kind as Level
+from migrator.cgroups import parse
 from migrator.plan_table import SANDBOX
-from migrator.records import Record, RunState, Status, decode_whole, fold
+from migrator.records import Kind, RunState, Status, fold
 from migrator.report.model import Branch, Change, Failure, Json, Node, Report, Todo
-from migrator.report.timeline import outages, timeline
+from migrator.report.sources import Sources
+from migrator.report.timeline import between, outages, timeline
+from migrator.statedir import STATE
 
+_DEEPEST = 50
+"""Levels of a cgroup that a tree shows; what is deeper is no pod's."""
+_LONGEST = 1e6
+"""Seconds; nobody watches longer."""
 _WITNESSED = frozenset({"assert-driver", "verify"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """What a run's directory tells; None, or empty, where it does not, and `missing` says why."""
-
-    run: str
-    records: Sequence[Record]
-    damaged: bool
-    plan: Json | None
-    facts: Facts | None
-    log: Sequence[Json]
-    missing: Sequence[str]
-    worker: str
-    """Process id of the cgmigrate that is at work on this node, or nothing."""
-
-
-def read(run: Run, worker: str = "") -> Sources:
-    """Read all that a run's directory holds; what cannot be read is told, and never an error."""
-    missing: list[str] = []
-    records, damaged = _records(run, missing)
-    log = list(_log(run, missing))
-    if not records and not damaged and any("verb" in entry for entry in log):
-        missing.append("journal.jsonl: it is gone, or empty, although the log tells of steps")
-        damaged = True
-    plan = _document(run, "plan.json", parse_plan, missing)
-    if plan is not None and plan_digest(plan)[:8] not in run.name.split("-"):
-        missing.append("plan.json is not the plan that this run was made of: what it says is left out")
-        plan = None
-    facts = _document(run, "facts.json", lambda data, _: load(data), missing)
-    return Sources(
-        run=run.name,
-        records=records,
-        damaged=damaged,
-        plan=plan,
-        facts=facts,
-        log=log,
-        missing=missing,
-        worker=worker,
-    )
-
-
-def _records(run: Run, missing: list[str]) -> tuple[Sequence[Record], bool]:
-    try:
-        data = run.lines()
-    except HostError as error:
-        missing.append(error.message)
-        return [], True
-    records, whole, damaged = decode_whole(data)
-    if damaged:
-        missing.append(
-            f"journal.jsonl: line {damaged} is damaged; what it and the lines after it say is left out"
-        )
-    elif whole < len(data):
-        missing.append("journal.jsonl: the last record is torn, as a crash leaves it, and does not count")
-    return records, bool(damaged)
-
-
-def _document(run: Run, name: str, parsed: Callable[[bytes, str], Any], missing: list[str]) -> Any:
-    try:
-        return parsed((run.directory / name).read_bytes(), name)
-    except OSError as error:
-        missing.append(f"{name}: {error.strerror}")
-    except CgmigrateError as error:
-        missing.append(error.message if name in error.message else f"{name}: {error.message}")
-    return None
-
-
-def _log(run: Run, missing: list[str]) -> Iterator[Json]:
-    """Yield the whole lines of the run's log, which a crash may have torn anywhere."""
-    path = run.directory / "log.jsonl"
-    try:
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
-    except OSError as error:
-        missing.append(f"log.jsonl: {error.strerror}")
-        return
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(entry, dict):
-            yield entry
 
 
 def report(found: Sources, made: str) -> Report:
@@ -117,8 +33,9 @@ def report(found: Sources, made: str) -> Report:
     state, plan = fold(found.records), found.plan or {}
     steps = {step["id"]: step for step in plan.get("steps", ())}
     status = "damaged" if found.damaged else str(state.status)
-    verification, missing = _verification(found, state, steps)
-    changes = tuple(_changes(plan, state, found.damaged))
+    verification, missing = _verification(found)
+    known = bool(found.records) and not found.damaged
+    changes = tuple(_changes(plan, state, known))
     down = outages(found.records, steps)
     root = found.facts.kubelet.cgroup_root if found.facts else ""
     return Report(
@@ -127,7 +44,7 @@ def report(found: Sources, made: str) -> Report:
         run=found.run,
         status=status,
         settled=state.status.settled and not found.damaged,
-        summary=_summary(found, state),
+        summary=_summary(found, state, changes),
         reason=state.reason if status != "committed" else "",
         started=state.started,
         ended=state.ended,
@@ -140,43 +57,37 @@ def report(found: Sources, made: str) -> Report:
         verdict=str(plan.get("recommendation", {}).get("verdict", "")),
         reasons=tuple(plan.get("recommendation", {}).get("reasons", ())),
         missing=(*found.missing, *missing),
-        failed=tuple(Failure(step=step, error=error) for step, error in state.failed.items()),
+        failed=tuple(
+            Failure(step=step, error=error) for step, error in (state.failed | state.unwell).items()
+        ),
         left=(*state.left, *_restarts(changes)),
-        next=tuple(_next(found, state)),
+        next=(*_next(found, state), *_traceback(found)),
         timeline=timeline(found.records, steps, found.log),
-        outages=None if not down and (found.damaged or found.plan is None) else down,
+        outages=None if not down and (not known or found.plan is None) else down,
         changes=changes,
         tree_before=_tree({row["from_path"]: _label(row) for row in plan.get("translations", ())}),
         tree_after=_tree(_seen(verification, root or "/")),
         moves=tuple(plan.get("moves", ())),
         translations=tuple(plan.get("translations", ())),
         verification=verification,
+        unverified="" if verification else _unverified(found),
         findings=tuple(plan.get("findings", ())),
         cannot_be_undone=tuple(plan.get("cannot_be_undone", ())),
     )
 
 
-def _summary(found: Sources, state: RunState) -> str:
-    plan = found.plan or {}
-    name = str(plan.get("node", "")) or "the node"
+def _summary(found: Sources, state: RunState, changes: Sequence[Change]) -> str:
     begun = bool(state.begun)
     if found.damaged:
         return "The journal of this run is damaged: this page tells what stands before the damage."
     if found.worker and not state.status.settled:
-        return f"The run is in progress: process {found.worker}."
+        return f"The run is open, and a cgmigrate is at work on this node: process {found.worker}."
+    left = state.left or [*_restarts(changes)]
     match state.status:
-        case Status.COMMITTED if plan.get("scope") == "cluster":
-            return "The ConfigMap of the kubelets says systemd; no node was touched."
-        case Status.COMMITTED if state.offline:
-            return f"The files of the image of {name} say systemd; what needs a running node is left to its first boot."
-        case Status.COMMITTED if plan and not any(step["kind"] in _WITNESSED for step in plan["steps"]):
-            return f"The files of {name} name the cgroups of systemd; no pod was touched."
         case Status.COMMITTED:
-            return f"{name} is on systemd; verified by cgroupfs and systemd."
+            return _outcome(found, state) + (" Something is left to do by hand." if left else "")
         case Status.ROLLED_BACK:
-            return (
-                f"The run was rolled back: {name} is as it was before." if begun else "Nothing was changed."
-            )
+            return _taken_back(found, state, left) if begun else "Nothing was changed."
         case Status.DIRTY:
             return "The rollback is incomplete: hands are needed."
         case Status.ROLLING_BACK:
@@ -188,35 +99,91 @@ def _summary(found: Sources, state: RunState) -> str:
                 else "The run has begun; nothing was changed yet."
             )
         case Status.PLANNED:
-            return "The run has not begun; nothing was changed."
+            if any("verb" in entry for entry in found.log):
+                return "The journal has no record of this run, although its log tells of steps: what was changed is not known."
+            return "The journal has no record of this run: it has not begun, or the journal is lost."
+
+
+def _outcome(found: Sources, state: RunState) -> str:
+    """Return what a finished run has done, as far as its plan and journal prove it."""
+    plan = found.plan
+    if plan is None:
+        return "The run was finished; what it did is not known."
+    name = plan["node"] or "the node"
+    if plan["scope"] == "cluster":
+        return "The ConfigMap of the kubelets says systemd; no node was touched."
+    if state.offline:
+        return f"The files of the image of {name} say systemd; what needs a running node is left to its first boot."
+    if not any(step["kind"] in _WITNESSED for step in plan["steps"]):
+        return f"The files of {name} name the cgroups of systemd; no pod was touched."
+    return f"{name} is on systemd; verified by cgroupfs and systemd."
+
+
+def _taken_back(found: Sources, state: RunState, left: Sequence[str]) -> str:
+    """Return what a way back brought back, as far as plan and journal prove it."""
+    plan = found.plan
+    if state.unwell:
+        return "Everything was taken back, but the node was not as healthy afterwards as before: hands are needed."
+    if plan is None:
+        return "The run was rolled back; what it had changed is not known."
+    if left:
+        return "The run was rolled back, but for what is left to do by hand."
+    subject = plan["node"] or "the node"
+    if plan["scope"] == "cluster":
+        subject = "the ConfigMap of the kubelets"
+    elif state.offline:
+        subject = f"each file of the image of {subject}"
+    elif not any(step["kind"] in _WITNESSED for step in plan["steps"]):
+        subject = f"each changed file of {subject}"
+    return f"The run was rolled back: {subject} is as it was before."
 
 
 def _next(found: Sources, state: RunState) -> Iterator[Todo]:
-    run = found.run
-    if found.damaged:
-        yield Todo(command="cgmigrate status", what="says what can be done with what is damaged")
+    image = " --root DIR" if state.offline else ""
+    if found.damaged or (found.newer and not state.status.settled):
+        yield Todo(command=f"cgmigrate status{image}", what="says what can be done")
         return
-    live = not state.offline and (found.plan or {}).get("scope") != "cluster"
+    plan = found.plan or {}
+    provable = plan.get("scope") == "node" and not state.offline and not found.newer
     match state.status:
         case Status.COMMITTED:
-            if live:
+            if provable:
                 yield Todo(command="cgmigrate verify", what="proves it once more, from both sides")
-            yield Todo(command=f"cgmigrate rollback {run}", what="takes it back")
-        case Status.ROLLED_BACK:
-            if live and state.begun:
+            if found.newer:
                 yield Todo(
-                    command="cgmigrate verify --expect cgroupfs", what="proves the way back from both sides"
+                    command=f"cgmigrate rollback {found.newer}{image}",
+                    what="takes back the later run, which stands on this one; then this one can be",
                 )
-            yield Todo(command=f"cgmigrate forget {run}", what="deletes this record with its saved files")
+            else:
+                yield Todo(command=f"cgmigrate rollback {found.run}{image}", what="takes it back")
+        case Status.ROLLED_BACK:
+            if provable and state.begun and plan["from"]:
+                yield Todo(
+                    command=f"cgmigrate verify --expect {plan['from']}",
+                    what="proves the way back from both sides",
+                )
+            yield Todo(
+                command=f"cgmigrate forget {found.run}{image}",
+                what="deletes this record with its saved files",
+            )
         case Status.DIRTY:
             yield Todo(
-                command="cgmigrate rollback", what="goes on with the way back, once what failed is mended"
+                command=f"cgmigrate rollback{image}",
+                what="goes on with the way back, once what failed is mended",
             )
         case _ if not found.worker:
-            yield Todo(command="cgmigrate resume", what="goes on")
-            yield Todo(command="cgmigrate rollback", what="goes back")
+            yield Todo(command=f"cgmigrate resume{image}", what="goes on")
+            yield Todo(command=f"cgmigrate rollback{image}", what="goes back")
         case _:
-            yield Todo(command="cgmigrate status", what="tells whether it is still at work")
+            yield Todo(command=f"cgmigrate status{image}", what="tells whether it is still at work")
+
+
+def _traceback(found: Sources) -> Iterator[Todo]:
+    if found.has_traceback:
+        yield Todo(
+            command=f"cat {STATE}/runs/{found.run}/traceback.txt",
+            what="shows where cgmigrate failed by a fault of its own; please report it",
+        )
 
 
 def _node(found: Sources) -> Node:
@@ -236,7 +203,7 @@ def _node(found: Sources) -> Node:
     )
 
 
-def _changes(plan: Json, state: RunState, damaged: bool) -> Iterator[Change]:
+def _changes(plan: Json, state: RunState, known: bool) -> Iterator[Change]:
     for step in plan.get("steps", ()):
         params = step["params"]
         if step["kind"] == "write-file":
@@ -250,15 +217,13 @@ def _changes(plan: Json, state: RunState, damaged: bool) -> Iterator[Change]:
             name=name,
             why=step["why"],
             diff=params["diff"],
-            state=_where(step["id"], state, damaged),
+            state=_where(step["id"], state) if known else "unknown",
             restart=tuple(params.get("restart", ())),
         )
 
 
-def _where(step: str, state: RunState, damaged: bool) -> str:
-    if damaged:
-        return "unknown"
-    if step in state.failed:
+def _where(step: str, state: RunState) -> str:
+    if step in state.failed or (step in state.reverted and step in {name for name, _ in state.leaving}):
         return "not restored"
     if step in state.reverted:
         return "restored" if step in state.begun else "not written"
@@ -275,24 +240,53 @@ def _restarts(changes: Sequence[Change]) -> Iterator[str]:
         yield f"systemctl restart {shlex.join(units)}"
 
 
-def _verification(
-    found: Sources, state: RunState, steps: Mapping[str, Json]
-) -> tuple[Json | None, Sequence[str]]:
-    """Return what both witnesses said last, with its time, and what there is to say of its absence."""
+def _verification(found: Sources) -> tuple[Json | None, Sequence[str]]:
+    """Return what both witnesses said last, with its time, and what there is to say of its absence.
+
+    It is held against the journal: a log that lost its end has only an earlier verification.
+    """
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - late: 60 ms
 
     from migrator.schemas import load_schema  # noqa: PLC0415
 
+    began = ["", *_verified(found)][-1]
     for entry in reversed(found.log):
         if "verification" in entry:
-            proof = entry["verification"]
+            proof, time = entry["verification"], entry.get("time")
             faults = islice(Draft202012Validator(load_schema("verify-1")).iter_errors(proof), 1)
-            if any(True for _ in faults):
+            is_whole = isinstance(time, str) and not any(True for _ in faults)
+            if not is_whole or not proof["settle_seconds"] < _LONGEST:  # NaN is less than nothing
                 return None, ["log.jsonl: what the witnesses said is damaged"]
+            if not began and not found.damaged:
+                return None, ["log.jsonl: the journal does not know of what the witnesses said there"]
+            if began and between(began, str(time)) is None:
+                return None, ["log.jsonl: what the witnesses said last is lost"]
             kept = {key: value for key, value in proof.items() if key not in ("format", "version")}
-            return {"time": str(entry.get("time", "")), **kept}, []
-    tried = [name for name in state.begun if steps.get(name, {}).get("kind") == "verify"]
-    return None, ["log.jsonl does not hold what the witnesses said"] if tried else []
+            return {"time": time, **kept}, []
+    return None, ["log.jsonl does not hold what the witnesses said"] if began else []
+
+
+def _verified(found: Sources) -> list[str]:
+    """Return when each verification began; the kind of a step is the beginning of its id, also where the plan is gone."""
+    return [
+        record.time
+        for record in found.records
+        if record.kind is Kind.APPLYING and re.split("[:(]", record.step)[0] == "verify"
+    ]
+
+
+def _unverified(found: Sources) -> str:
+    if _verified(found):
+        return "Not known: there is no record of what the witnesses saw."
+    if found.damaged or not found.records:
+        return "Not known: the journal does not tell."
+    if found.plan is None:
+        return "Not known: plan.json is missing."
+    if not any(step["kind"] == "verify" for step in found.plan["steps"]):
+        return "Not looked at: a run of this kind has no verification."
+    if fold(found.records).offline:
+        return "Not looked at: an image does not run."
+    return "Not looked at: the run did not come to its verification."
 
 
 def _label(row: Json) -> str:
@@ -302,18 +296,23 @@ def _label(row: Json) -> str:
 
 
 def _seen(verification: Json | None, root: str) -> dict[str, str]:
-    """Return the cgroups that verification found where they should be, and what it calls them.
+    """Return the cgroups of which each comparison holds, and what verification calls them.
 
     A row is named `namespace/pod`, `pod namespace/pod` or `pod uid`, then the container, then what is compared.
     """
     places: dict[str, str] = {}
-    for row in verification["checks"] if verification else ():
-        place = parse(row["place"], root) if row["ok"] and row["place"].startswith("/") else None
+    rows = verification["checks"] if verification else ()
+    wrong = {row["place"] for row in rows if not row["ok"]}
+    for row in rows:
+        is_place = (
+            row["place"].startswith("/") and row["place"] not in wrong and row["place"].count("/") < _DEEPEST
+        )
+        place = parse(row["place"], root) if is_place else None
         if place is None:
             continue
         words = re.sub(r"^pod (?=[^ ]*/)", "", row["name"]).split(" ")
         pod = 1 if "/" in words[0] else 2
-        what = {Kind.POD: words[:pod], Kind.CONTAINER: words[pod : pod + 1]}.get(place.kind, [])
+        what = {Level.POD: words[:pod], Level.CONTAINER: words[pod : pod + 1]}.get(place.kind, [])
         places.setdefault(row["place"], " ".join(what))
     return places
 

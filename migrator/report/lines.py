@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Iterable, Iterator
+from unicodedata import combining, east_asian_width
 
 from migrator.checks.base import plural
 from migrator.report.model import Branch, Entry, Json, Outage, Report, short
@@ -25,7 +26,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _fold(line, 2)
     yield from _section("Missing in this report", (_item(each) for each in report.missing))
     failed = (_item(f"{each.step}: {each.error}") for each in report.failed)
-    yield from _section("What could not be taken back", failed)
+    yield from _section("What the way back could not do", failed)
     yield from _section("Left to do by hand", ([f"  {plain(each)}"] for each in report.left))
     yield from _section("What", [_what(report)])
     if report.verdict:
@@ -101,7 +102,8 @@ def _what(report: Report) -> Iterator[str]:
 def _outage(outage: Outage) -> list[str]:
     during = "switch" if outage.direction == "forward" else "way back"
     took = "unknown" if outage.seconds is None else f"{outage.seconds} s"
-    return _fold(f"{during}: {took}, from {outage.began} until {outage.ended or '(no end in the record)'}", 2)
+    began = outage.began or "(not known: the node was booted again)"
+    return _fold(f"{during}: {took}, from {began} until {outage.ended or '(no end in the record)'}", 2)
 
 
 def _change(name: str, state: str, diff: str) -> Iterator[str]:
@@ -130,14 +132,16 @@ def _branch(branch: Branch) -> list[str]:
 def _verification(report: Report) -> Iterator[str]:
     proof = report.verification
     if proof is None:
-        yield from _fold("no record of one: `cgmigrate verify` proves the node as it is now", 2)
+        yield from _fold(report.unverified, 2)
         return
     held = sum(row["ok"] for row in proof["checks"])
     yield from _fold(
-        f"{'proven' if proof['ok'] else 'NOT PROVEN'}: node on {proof['expected']} at {proof['time']}, "
+        f"{report.proof[1]}: node on {proof['expected']} at {proof['time']}, "
         f"{held} of {plural(len(proof['checks']), 'comparison')} hold (what | cgroupfs says | systemd says):",
         2,
     )
+    if report.since:
+        yield from _fold(report.since, 2)
     for finding in proof["findings"]:
         yield from _finding(finding)
     for row in sorted(proof["checks"], key=lambda row: bool(row["ok"])):
@@ -164,11 +168,19 @@ def _item(line: str) -> list[str]:
 
 
 def _fold(line: str, indent: int = 0, *, hang: int = 0) -> list[str]:
-    return textwrap.wrap(
-        plain(line),
-        WIDTH,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (hang or indent),
-        break_long_words=False,
-        break_on_hyphens=False,
-    ) or [""]
+    """Return a line as lines of at most 80 cells, of words that stay whole."""
+    folded = [" " * indent]
+    for word in re.findall(r"\s*\S+", plain(line)):
+        if folded[-1].strip() and _cells(folded[-1] + word) > WIDTH:
+            folded.append(" " * (hang or indent))
+        folded[-1] += word if folded[-1].strip() else word.lstrip()
+    return folded if line.strip() else [""]
+
+
+def _cells(line: str) -> int:
+    """Return how wide a terminal shows a line: two cells for what is wide, none for a mark on what is before it."""
+    return (
+        len(line)
+        if line.isascii()
+        else sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in line)
+    )

@@ -47,6 +47,7 @@ class Outage:
 
     direction: str
     began: str
+    """Empty: not known, because the node was booted in the middle of the run."""
     ended: str = ""
     """Empty: nothing in the journal says that it ended."""
     seconds: int | None = None
@@ -133,7 +134,7 @@ class Report:
     missing: tuple[str, ...]
     """What could not be read, so that the report does not tell it."""
     failed: tuple[Failure, ...]
-    """What the way back could not do, so far."""
+    """What the way back could not do, so far; also that the node was not healthy after it."""
     left: tuple[str, ...]
     """Commands left to the operator."""
     next: tuple[Todo, ...]
@@ -147,6 +148,8 @@ class Report:
     moves: tuple[Json, ...]
     translations: tuple[Json, ...]
     verification: Json | None
+    unverified: str
+    """Why there is no verification here; empty where there is one."""
     findings: tuple[Json, ...]
     cannot_be_undone: tuple[str, ...]
 
@@ -155,6 +158,31 @@ class Report:
         """What was switched, from what to what."""
         what = "ConfigMap of the kubelets" if self.scope == "cluster" else self.node.name or "Unknown node"
         return f"{what}: {self.from_driver or 'unknown'} → {self.to_driver or 'unknown'}"
+
+    @property
+    def proof(self) -> tuple[str, str]:
+        """The colour and the word of the verification: a proof is one of now only for a run that is finished."""
+        if not (self.verification or {}).get("ok"):
+            return "bad", "NOT PROVEN"
+        return ("good", "proven") if self.status == "committed" else ("note", "was proven")
+
+    @property
+    def since(self) -> str:
+        """What there is to say of what verification saw, beyond its time; may be empty."""
+        rows = (self.verification or {}).get("checks", ())
+        said = []
+        if not all(row["ok"] for row in rows):
+            said.append("A place of which a comparison does not hold is not in the tree.")
+        match self.status:
+            case "committed":
+                pass
+            case "rolled-back" | "rolling-back" | "dirty":
+                said.append("The way back began afterwards: this is no longer what is there.")
+            case "damaged":
+                said.append("The journal is damaged: what followed is not known.")
+            case _:
+                said.append("The run is not at its end.")
+        return " ".join(said)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON data."""

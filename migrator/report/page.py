@@ -70,7 +70,7 @@ def render(report: Report) -> str:
 
 def _sections(report: Report) -> Iterator[tuple[str, str, Markup]]:
     yield "missing", "What is missing here", bullets(report.missing)
-    yield "failed", "What could not be taken back", _failed(report)
+    yield "failed", "What the way back could not do", _failed(report)
     yield "left", "Left to do by hand", _commands(report.left)
     yield "what", "What", _what(report)
     yield "why", "Why", _why(report)
@@ -87,6 +87,8 @@ def _sections(report: Report) -> Iterator[tuple[str, str, Markup]]:
 
 def _header(report: Report) -> Markup:
     kind, word = _STATUS.get(report.status, ("warn", f"open: {report.status}"))
+    if kind == "good" and (report.left or report.failed or not report.scope):
+        kind = "warn"
     return tag(
         "header",
         tag("h1", report.title),
@@ -132,7 +134,7 @@ def _outage(outages: Sequence[Outage] | None) -> Markup:
     rows = [
         (
             "switch" if each.direction == "forward" else "way back",
-            each.began,
+            each.began or badge("warn", "not known: the node was booted again"),
             each.ended or badge("warn", "no end in the record"),
             _seconds(each.seconds),
         )
@@ -210,27 +212,22 @@ def _trees(report: Report) -> Markup:
     after = (
         _tree(report.tree_after)
         if report.tree_after
-        else tag("p", "Not looked at: the run did not come to its verification.")
+        else tag("p", report.unverified or "Not known: no comparison of a place holds.")
     )
+    before = tag("p", "No pod ran." if report.scope else "Not known: plan.json is missing.")
     proof = report.verification
     seen = f", as both witnesses saw it at {proof['time']}" if proof and report.tree_after else ""
-    back = (
-        tag("p", "It was taken back afterwards; this is no longer what is there.")
-        if report.status == "rolled-back"
-        else ""
-    )
+    since = tag("p", report.since) if report.since and report.tree_after else ""
     return tag(
         "div",
-        tag("div", tag("h3", "Before"), _tree(report.tree_before)),
-        tag("div", tag("h3", f"After{seen}"), back if report.tree_after else "", after),
+        tag("div", tag("h3", "Before"), _tree(report.tree_before) if report.tree_before else before),
+        tag("div", tag("h3", f"After{seen}"), since, after),
         class_="beside",
     )
 
 
 def _tree(branches: Sequence[Branch]) -> Markup:
     """Return a tree as nested lists; a branch's parent stands before it."""
-    if not branches:
-        return tag("p", "No pod ran.")
     below: dict[str, list[Branch]] = {}
     for each in branches:
         below.setdefault(each.path.rpartition("/")[0], []).append(each)
@@ -252,7 +249,7 @@ def _tree(branches: Sequence[Branch]) -> Markup:
 def _verification(report: Report) -> Markup:
     proof = report.verification
     if proof is None:
-        return tag("p", "There is no record of one: `cgmigrate verify` proves the node as it is now.")
+        return tag("p", report.unverified)
     held = sum(row["ok"] for row in proof["checks"])
     rows = [
         (
@@ -273,9 +270,9 @@ def _verification(report: Report) -> Markup:
     return text(
         tag(
             "p",
-            badge("good", "proven") if proof["ok"] else badge("bad", "NOT PROVEN"),
+            badge(*report.proof),
             f" Node on {proof['expected']}{' after a daemon-reload' if proof['reloaded'] else ''}, at {proof['time']}: "
-            f"{held} of {plural(count, 'comparison')} hold; containers were watched for {proof['settle_seconds']:g} s.",
+            f"{held} of {plural(count, 'comparison')} hold; containers were watched for {proof['settle_seconds']:g} s. {report.since}",
         ),
         map(_finding, proof["findings"]),
         details(plural(count, "comparison"), count, comparisons) if rows else "",

@@ -14,7 +14,7 @@ _EVENTS = {
     Kind.BEGIN: "the run began",
     Kind.COMMITTED: "the run was finished",
     Kind.ROLLING_BACK: "the way back began",
-    Kind.ROLLED_BACK: "everything was taken back",
+    Kind.ROLLED_BACK: "the way back came to its end",
     Kind.DIRTY: "the way back is incomplete",
     Kind.FAILED: "the run failed",
     Kind.INTERRUPTED: "the run stopped",
@@ -26,6 +26,7 @@ _ENDS = {
     Kind.FAILED: "failed",
     Kind.INTERRUPTED: "interrupted",
 }
+_BACK_AGAIN = "taken back"
 _BACK = frozenset({Kind.REVERTING, Kind.REVERTED, Kind.REVERT_FAILED})
 
 
@@ -65,6 +66,8 @@ class _Line:
             is_whole = record.kind in (Kind.FAILED, Kind.INTERRUPTED)
             self.close("failed" if error and not is_whole else _ENDS[record.kind], record.time, error)
         if record.kind is Kind.LEFT:
+            if self.opened is not None and self.entries[self.opened].what == _BACK_AGAIN:
+                self.entries[self.opened] = replace(self.entries[self.opened], what=f"{_BACK_AGAIN} in part")
             command = str(record.data.get("command", ""))
             self.entries.append(
                 Entry(time=record.time, what=f"left to the operator: {command}", direction="")
@@ -87,7 +90,7 @@ class _Line:
     def _open(self, record: Record, *, back: bool) -> None:
         why = str(self.steps.get(record.step, {}).get("why", ""))
         if back and not _is_back(self.steps, record.step):
-            why = "taken back"
+            why = _BACK_AGAIN
         self.opened = len(self.entries)
         self.entries.append(
             Entry(
@@ -105,7 +108,7 @@ def _is_back(steps: Mapping[str, Json], step: str) -> bool:
 
 def _with_said(entries: Sequence[Entry], log: Iterable[Json]) -> tuple[Entry, ...]:
     """Give the last entry of each step what the log has of it; the log may have lost lines, and decides nothing."""
-    said: dict[tuple[str, str], list[str]] = {}
+    said: dict[tuple[str, str], dict[str, None]] = {}
     now = ("", "")
     for each in log:
         if each.get("verb") in ("apply", "revert"):
@@ -113,22 +116,23 @@ def _with_said(entries: Sequence[Entry], log: Iterable[Json]) -> tuple[Entry, ..
         elif "verb" in each:
             now = ("", "")
         elif isinstance(each.get("say"), str) and now[0]:
-            lines = said.setdefault(now, [])
-            if each["say"] not in lines:
-                lines.append(each["say"])
+            said.setdefault(now, {})[each["say"]] = None
     found = list(entries)
-    for key, lines in said.items():
-        at = [number for number, each in enumerate(found) if (each.step, each.direction) == key]
-        if at:
-            found[at[-1]] = replace(found[at[-1]], said=tuple(lines))
+    last = {(each.step, each.direction): number for number, each in enumerate(found)}
+    for key in said.keys() & last.keys():
+        found[last[key]] = replace(found[last[key]], said=tuple(said[key]))
     return tuple(found)
 
 
 def outages(records: Sequence[Record], steps: Mapping[str, Json]) -> tuple[Outage, ...]:
     """Return when the kubelet was down: from before its stop until it was waited for with success.
 
-    On the way back its stop is the revert of its start.
+    On the way back its stop is the revert of its start. A boot while the guard is in force takes it down too, at a time
+    that no record tells.
     """
+    guards, releases = (
+        {name for name, step in steps.items() if step["kind"] == kind} for kind in ("guard", "release-guard")
+    )
     waits = {name for name, step in steps.items() if step["kind"] == "wait-healthy"}
     kubelets = {steps[name]["params"]["unit"] for name in waits}
     stops, starts = (
@@ -140,12 +144,26 @@ def outages(records: Sequence[Record], steps: Mapping[str, Json]) -> tuple[Outag
         for kind in ("stop-unit", "start-unit")
     )
     found: list[Outage] = []
+    boot, way, guarded = "", "forward", False
     for record in records:
         is_open = bool(found) and not found[-1].ended
+        if guarded and record.boot != boot and not is_open:
+            found.append(Outage(direction=way, began=""))
+            is_open = True
+        boot = record.boot
         falls = (record.kind is Kind.APPLYING and record.step in stops) or (
             record.kind is Kind.REVERTING and record.step in starts
         )
         back = record.kind in _BACK
+        way = "back" if back or record.kind is Kind.ROLLING_BACK else way
+        if (record.kind is Kind.APPLYING and record.step in guards) or (
+            record.kind is Kind.REVERTING and record.step in releases
+        ):
+            guarded = True
+        if (record.kind is Kind.APPLIED and record.step in releases) or (
+            record.kind is Kind.REVERTED and record.step in guards
+        ):
+            guarded = False
         if falls and not is_open:
             found.append(Outage(direction="back" if back else "forward", began=record.time))
         rises = record.kind in (Kind.APPLIED, Kind.REVERTED) and record.step in waits

@@ -33,16 +33,13 @@ class RemoveCgroups:
     def __init__(self, params: Params) -> None:
         self.trees: list[str] = list(params["trees"])
         self.back = on_the_way_back(params)
-        slices = [tree.rpartition("/")[2] for tree in self.trees if tree.endswith(".slice")]
-        self.patterns: list[str] = [
-            pattern for name in slices for pattern in (name, name.removesuffix(".slice") + "-*.slice")
-        ]
+        self.leaves_populated = bool(params.get("leave_populated"))
 
     def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
         """AFTER when no tree is left, nor a unit."""
         if self.back:
             return Where.BEFORE
-        left = _tops(look, self.trees) or look.units.list(*self.patterns)
+        left = _tops(look, self.trees) or look.units.list(*_patterns(self.trees))
         return Where.BEFORE if left else Where.AFTER
 
     def capture(self, look: Sight) -> Undo:  # noqa: ARG002
@@ -56,16 +53,33 @@ class RemoveCgroups:
             StepError: processes live in a tree; none of it was touched (F27).
         """
         if not self.back:
-            self._remove(hands)
+            self._remove(hands, self.trees)
 
     def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
         """Remove what the new driver left, on the way back."""
         if self.back:
-            self._remove(hands)
+            trees = self._unpopulated(hands) if self.leaves_populated else self.trees
+            if trees:
+                self._remove(hands, trees)
 
-    def _remove(self, hands: Hands) -> None:
+    def _unpopulated(self, hands: Hands) -> list[str]:
+        """Return the trees in which nothing lives, and tell of the others: stopping a slice would stop what is in it."""
+        empty = []
+        for tree in self.trees:
+            if alive := _alive(hands, [tree]):
+                where, pids = next(iter(alive.items()))
+                numbers = " ".join(map(str, pids))
+                hands.say(f"{tree} stays: processes live in {where}: {numbers}")
+                hands.left(
+                    f"ps -fp {numbers}  # they live in {where}: move them to where they were before the switch"
+                )
+            else:
+                empty.append(tree)
+        return empty
+
+    def _remove(self, hands: Hands, trees: list[str]) -> None:
         deadline = time.monotonic() + PATIENCE
-        while alive := _alive(hands, self.trees):
+        while alive := _alive(hands, trees):
             hands.check()
             if time.monotonic() > deadline:
                 where, pids = next(iter(alive.items()))
@@ -74,14 +88,14 @@ class RemoveCgroups:
                     hint=f"ps -fp {' '.join(map(str, pids))}; stop what they belong to, then try again",
                 )
             time.sleep(0.2)
-        for unit in sorted(hands.units.list(*self.patterns), key=lambda unit: -unit.name.count("-")):
+        for unit in sorted(hands.units.list(*_patterns(trees)), key=lambda unit: -unit.name.count("-")):
             with contextlib.suppress(HostError):  # a parent's stop has taken it along
                 hands.control.stop(unit.name)
             with contextlib.suppress(
                 HostError
             ):  # only a failed unit can be reset, and systemd unloads the rest
                 hands.control.reset_failed(unit.name)
-        for top in _tops(hands, self.trees):
+        for top in _tops(hands, trees):
             hands.say(f"removing {top}")
             directories = [path for path, _ in walk(str(hands.reader.resolve(top)))]
             for path in sorted(directories, key=lambda path: -path.count("/") if path else 1):
@@ -89,6 +103,11 @@ class RemoveCgroups:
                     raise StepError(
                         f"{top + path} is busy and cannot be removed", hint=f"cat {top + path}/cgroup.procs"
                     )
+
+
+def _patterns(trees: list[str]) -> list[str]:
+    slices = [tree.rpartition("/")[2] for tree in trees if tree.endswith(".slice")]
+    return [pattern for name in slices for pattern in (name, name.removesuffix(".slice") + "-*.slice")]
 
 
 def _tops(look: Sight, trees: list[str]) -> list[str]:

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import pytest
 
-from migrator.report import read, report
+from migrator.report import report
 from migrator.report.page import render
+from migrator.report.sources import read
 from tests.report.runs import RUNS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

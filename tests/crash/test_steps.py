@@ -10,6 +10,7 @@ import pytest
 from migrator.interrupt import Interrupt
 from migrator.session import engine_of
 from migrator.steps import Where
+from migrator.steps.cgroup import RemoveCgroups, _tops
 from migrator.steps.file import WriteFile, digest
 from migrator.steps.unit import StartUnit, StopUnit
 from tests.crash.cases import QUIET, back, begin, difference, forward, machine_of, snapshot
@@ -60,6 +61,28 @@ def test_the_guard_keeps_every_unit_down_on_a_boot_in_the_middle(tmp_path: Path,
 
     assert {"inactive"} == {each.active for each in machine.units.values()}
     machine.disk.close()
+
+
+def test_a_slice_that_somebody_moved_processes_into_stays_on_the_way_back_and_the_others_go(
+    tmp_path: Path,
+) -> None:
+    machine = machine_of("docker", tmp_path / "node")
+    trees = ["/kube_reserved.slice", "/system_reserved.slice"]
+    step = RemoveCgroups({"trees": trees, "leave_populated": True, "direction": "back"})
+
+    with engine_of(doors(machine), begin(machine, "docker"), QUIET, Interrupt()) as engine:
+        mount = _tops(engine.hands, ["/"])[0].rstrip("/")
+        for tree, pids in zip(trees, ("4242\n", ""), strict=True):
+            directory = machine.root / mount[1:] / tree[1:]
+            directory.mkdir()
+            (directory / "cgroup.procs").write_text(pids)
+        step.revert(engine.hands, {})
+        left = engine.hands.leftovers()
+        stays = _tops(engine.hands, trees)
+    machine.disk.close()
+
+    assert [f"{mount}/kube_reserved.slice"] == stays
+    assert ["ps -fp 4242"] == [each.partition("  #")[0] for each in left]
 
 
 def test_a_file_that_was_not_there_goes_again_and_its_directories_with_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +69,41 @@ def crashed(root: Path) -> Run:
 def waiting(root: Path) -> Run:
     """Not begun."""
     return node("control-plane", root)[1]
+
+
+def away(root: Path) -> Run:
+    """The API server does not answer on the way back."""
+    machine, run = node("worker", root)
+    assert "done" == forward(machine, run)
+    assert machine.api is not None
+    machine.api.away = True
+    assert "left" == back(machine, run)
+    return run
+
+
+def unwell(root: Path) -> Run:
+    """A static pod that was added after the switch does not run; the way back waits for it in vain."""
+    machine, run = node("docker", root)
+    assert "done" == forward(machine, run)
+    pod = {"kind": "Pod", "metadata": {"name": "late"}, "spec": {"containers": [{"name": "late"}]}}
+    (root / "etc/kubernetes/manifests/late.yaml").write_text(json.dumps(pod))
+    assert "dirty" == back(machine, run)
+    return run
+
+
+def rebooted(root: Path) -> Run:
+    """Power was cut after the kubelet had been healthy, before the guard was released; resumed then."""
+    (root.parent / "good").mkdir()
+    machine, run = node("docker", root.parent / "good")
+    good = Fate()
+    assert "done" == forward(machine, run, good)
+    at = [each.number for each in good.events if each.call == "reload"][-2]
+    machine, run = node("docker", root)
+    assert "crashed" == forward(machine, run, Fate(crash_at=at))
+    machine.cut_power(forget=False)
+    assert "inactive" == machine.units["kubelet.service"].active
+    assert "done" == forward(machine, run)
+    return run
 
 
 RUNS: dict[str, Callable[[Path], Run]] = {

@@ -22,12 +22,13 @@ from migrator.host import Host
 from migrator.journal import Run, Runs
 from migrator.plan_table import Translation
 from migrator.records import Kind, Record
-from migrator.report import Sources, read, report
+from migrator.report import report
 from migrator.report.lines import WIDTH
 from migrator.report.lines import render as lines
 from migrator.report.markup import Markup, tag
 from migrator.report.model import Outage, Report
 from migrator.report.page import render as page
+from migrator.report.sources import Sources, read
 from migrator.report.style import STYLE
 from migrator.report.timeline import outages, timeline
 from migrator.schemas import load_schema
@@ -296,7 +297,7 @@ def test_what_the_witnesses_said_is_kept_with_the_run_and_makes_the_tree_after(
 
 def test_each_changed_file_is_where_the_run_left_it(made: tuple[str, Run, Report]) -> None:
     name, _, found = made
-    states = {"finished": "written", "crashed": "written", "not begun": "not written"}
+    states = {"finished": "written", "crashed": "written", "not begun": "unknown"}
 
     assert {states.get(name, "restored")} == {each.state for each in found.changes}
 
@@ -386,7 +387,7 @@ def test_a_torn_journal_is_told_without_its_last_record(run: Run) -> None:
 MISSING = {
     "plan.json": ("plan.json", ["from_driver", "changes", "findings", "tree_before", "verdict"]),
     "facts.json": ("facts.json", []),
-    "journal.jsonl": ("journal.jsonl", ["timeline", "outages", "settled"]),
+    "journal.jsonl": ("journal", ["timeline", "outages", "settled"]),
     "log.jsonl": ("witnesses", ["verification", "tree_after"]),
 }
 
@@ -427,7 +428,7 @@ def test_the_tree_after_is_what_a_verification_found_where_it_should_be(run: Run
     )
     proof = to_json(judge(sound(), Driver.SYSTEMD, [row]))
     with run.append("log.jsonl") as log:
-        log.write(json.dumps({"time": MADE, "verification": proof}) + "\n")
+        log.write(json.dumps({"time": run.state().ended, "verification": proof}) + "\n")
 
     found = report(read(run), MADE)
 
@@ -437,7 +438,7 @@ def test_the_tree_after_is_what_a_verification_found_where_it_should_be(run: Run
     assert SLICE == sandbox.rpartition("/")[0]
     assert {**levels, SLICE: "default/web-node1", PLACE[Driver.SYSTEMD]: "app", sandbox: "sandbox"} == after
     assert found.verification is not None
-    assert (MADE, proof["checks"]) == (found.verification["time"], found.verification["checks"])
+    assert (run.state().ended, proof["checks"]) == (found.verification["time"], found.verification["checks"])
 
 
 def test_a_log_that_takes_nothing_decides_nothing_and_is_told_as_missing(tmp_path: Path) -> None:
@@ -447,9 +448,12 @@ def test_a_log_that_takes_nothing_decides_nothing_and_is_told_as_missing(tmp_pat
     assert "done" == forward(machine, run)
     found = report(read(run), MADE)
     assert ("committed", None) == (found.status, found.verification)
-    assert ["log.jsonl: Is a directory", "log.jsonl does not hold what the witnesses said"] == list(
-        found.missing
-    )
+    begun = sum(record.kind is Kind.APPLYING for record in run.records())
+    assert (
+        "log.jsonl: Is a directory",
+        f"log.jsonl: {begun} of the {begun} steps that the journal begins are not in what can be read of it; messages, and what the witnesses said, may be missing",
+        "log.jsonl does not hold what the witnesses said",
+    ) == found.missing
 
 
 ANYTHING = st.recursive(
@@ -500,7 +504,10 @@ def test_a_plan_that_is_not_the_runs_own_is_not_believed(run: Run) -> None:
     run.save("plan.json", json.dumps({**document, "node": "another"}).encode())
     found = report(read(run), MADE)
 
-    assert ("plan.json is not the plan that this run was made of: what it says is left out",) == found.missing
+    assert (
+        "plan.json is not the plan that this run was made of: what it says is left out",
+        "facts.json cannot be held against plan.json: what it says is left out",
+    ) == found.missing
     assert "another" not in page(found) + lines(found)
 
 

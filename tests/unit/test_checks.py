@@ -421,6 +421,8 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
             ("which the plan sets", QUIET, {}, I),
             ("of an unknown version", QUIET, {"version": ""}, W),
             ("too old", QUIET, {"version": "20201216.0"}, W),
+            ("where the cgroup mode is not known", but(node={"cgroup_mode": "unknown"}), {}, W),
+            ("where systemd's version is not known", but(node={"systemd_version": None}), {}, W),
             ("without ConfigPath", QUIET, {"config_path": "", "path": CONTAINERD_CONFIG}, W),
             ("whose file is not there", QUIET, {"path": CONTAINERD_CONFIG}, W),
             ("ahead of the node", QUIET, {"systemd_cgroup": True}, W),
@@ -540,6 +542,16 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
     (
         "a cgroup root that is a slice",
         but(kubelet={"cgroup_root": "/pods.slice"}),
+        {("cgroup-root", B, "F43")},
+    ),
+    (
+        "a cgroup root below a slice",
+        but(kubelet={"cgroup_root": "/kubelet.slice/pods"}),
+        {("cgroup-root", B, "F43")},
+    ),
+    (
+        "a cgroup root of an image that does not tell its hierarchies",
+        but(node={"live": False, "hierarchies": ()}, kubelet={"cgroup_root": "/kubelet"}),
         {("cgroup-root", B, "F43")},
     ),
     ("no cgroup root", but(kubelet={"cgroup_root": "/"}), set()),

@@ -22,6 +22,7 @@ from tests.unit.facts_base import (
     SANDBOX_ID,
     UID,
     but,
+    driver,
     pod,
     source,
     switched,
@@ -259,6 +260,28 @@ TABLE: list[tuple[str, Facts, Found]] = [
         "a reserved slice that is nowhere",
         but(kubelet=SYSTEM_RESERVED, cgroups={"reserved_absent": ("/sys/fs/cgroup/system.slice",)}),
         {("reserved-cgroup-missing", B, "F38"), ("reserved-limits-reset", W, "F42")},
+    ),
+    (
+        "a kubelet on systemd whose reserved slice, by the last component, is nowhere",
+        but(
+            kubelet=SYSTEM_RESERVED
+            | {
+                "reserved_cgroups": (("systemReservedCgroup", "/a-b"),),
+                "driver": driver("systemd"),
+                "driver_running": driver("systemd"),
+            },
+            cgroups={"reserved_absent": ("/sys/fs/cgroup/a.slice/a-b.slice",)},
+        ),
+        {("reserved-cgroup-missing", B, "F38"), ("drivers-differ", B, "F06")},
+    ),
+    (
+        "a switched kubelet whose root is nowhere",
+        but(
+            switched(),
+            kubelet={"cgroup_root": "/pods"},
+            cgroups={"reserved_absent": ("/sys/fs/cgroup/pods.slice",)},
+        ),
+        {("reserved-cgroup-missing", B, "F38")},
     ),
     (
         "a reserved cgroup that is to be translated is another finding",

@@ -161,7 +161,8 @@ GOOD = {
     [
         ({}, None),
         ({"version": ""}, None),
-        ({"cgroup_mode": "unknown", "systemd": None}, None),
+        ({"cgroup_mode": "unknown"}, "cgroup mode is not known"),
+        ({"systemd": None}, "version is not known"),
         ({"config_path": ""}, "no ConfigPath"),
         ({"config_path": "r.toml"}, "no absolute path"),
         ({"is_read": False}, "is not there or cannot be used"),

@@ -10,10 +10,10 @@ import pytest
 from migrator.facts.cgroup import absent, enabled_controllers, slice_drop_ins, slice_files
 from migrator.facts.devices import gather_gpus
 from migrator.facts.kubelet import gather_kubelet
-from migrator.facts.kubelet_state import enforced_paths, gather_checkpoints, places_of
+from migrator.facts.kubelet_state import gather_checkpoints, insisted_paths, places_of
 from migrator.facts.look import Look
 from migrator.facts.manager import gather_manager
-from migrator.facts.model import Handler, Hierarchy, Kubelet, Manager, Runtime
+from migrator.facts.model import Driver, Handler, Hierarchy, Kubelet, Manager, Runtime, Unit
 from migrator.facts.oci import gather_oci
 from tests.unit.facts_base import STATIC_UID, UID
 from tests.unit.nodes import Link, lay
@@ -273,10 +273,10 @@ def test_a_reserved_cgroup_is_looked_for_in_every_hierarchy_that_the_kubelet_loo
             },
         )
     )
-    paths = enforced_paths(kubelet)
-    assert paths == ("/kube.slice", "/system.slice")
+    paths = insisted_paths(kubelet)
+    assert paths == {"kubeReservedCgroup": "/kube.slice", "systemReservedCgroup": "/system.slice"}
     # memory is not mounted here, and blkio is none that the kubelet asks for
-    assert absent(look, (BLKIO, CPU, CPUSET, LOST, NAMED), paths) == (
+    assert absent(look, (BLKIO, CPU, CPUSET, LOST, NAMED), paths.values()) == (
         "/sys/fs/cgroup/cpuset/kube.slice",
         "/sys/fs/cgroup/systemd/kube.slice",
         "/sys/fs/cgroup/cpuset/system.slice",
@@ -284,5 +284,71 @@ def test_a_reserved_cgroup_is_looked_for_in_every_hierarchy_that_the_kubelet_loo
 
 
 def test_on_cgroup_v2_there_is_one_place_to_look(tmp_path: Path) -> None:
-    look = Look(lay(tmp_path, {"/sys/fs/cgroup/a.slice": None}))
-    assert absent(look, (UNIFIED,), ("/a.slice", "/b.slice")) == ("/sys/fs/cgroup/b.slice",)
+    look = Look(
+        lay(
+            tmp_path,
+            {
+                "/sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory hugetlb pids rdma\n",
+                "/sys/fs/cgroup/whole.slice/cgroup.controllers": "cpuset cpu memory hugetlb pids\n",
+                "/sys/fs/cgroup/systemds.slice/cgroup.controllers": "cpu io memory pids\n",
+                "/sys/fs/cgroup/empty.slice": None,
+            },
+        )
+    )
+    places = ("/whole.slice", "/systemds.slice", "/empty.slice", "/none.slice")
+    assert absent(look, (UNIFIED,), places) == tuple(f"/sys/fs/cgroup{each}" for each in places[1:])
+
+
+def test_on_cgroup_v2_a_controller_that_the_top_has_not_is_not_asked_for(tmp_path: Path) -> None:
+    texts = {
+        "/sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+        "/sys/fs/cgroup/a.slice/cgroup.controllers": "cpu memory\n",
+    }
+    assert absent(Look(lay(tmp_path, texts)), (UNIFIED,), ("/a.slice",)) == ()
+
+
+def test_what_the_kubelets_unit_makes_before_each_start_is_there(tmp_path: Path) -> None:
+    path = "/etc/systemd/system/kubelet.service.d/20-cgmigrate-slices.conf"
+    text = "[Unit]\nWants=a.slice\n[Service]\nExecStartPre=/bin/mkdir -p /sys/fs/cgroup/cpuset/a.slice /x\n"
+    hierarchies = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpuset", "/sys/fs/cgroup/systemd")
+    look = Look(lay(tmp_path, {path: text, **dict.fromkeys(hierarchies)}))
+    kubelet = Unit(name="kubelet.service", drop_ins=(path,))
+    assert absent(look, (CPU, CPUSET, NAMED), ("/a.slice",), kubelet) == ("/sys/fs/cgroup/cpu/a.slice",)
+
+
+@pytest.mark.parametrize(
+    ("value", "driver", "place"),
+    [
+        ("/kube-reserved", "cgroupfs", "/kube_reserved.slice"),
+        ("/kube-reserved", "systemd", "/kube.slice/kube-reserved.slice"),
+        ("/kube.slice/kube-reserved.slice", "systemd", "/kube.slice/kube-reserved.slice"),
+        ("/systemd/system.slice", "systemd", "/system.slice"),
+        ("/systemd/system.slice", "cgroupfs", None),
+        ("/system.slice/kube.slice", "cgroupfs", None),
+    ],
+)
+def test_a_reserved_cgroup_is_where_the_kubelet_looks_for_it(
+    value: str, driver: str, place: str | None
+) -> None:
+    kubelet = Kubelet(
+        present=True,
+        driver=Driver(value=driver),
+        reserved_cgroups=(("kubeReservedCgroup", value),),
+        enforce_node_allocatable=("kube-reserved",),
+    )
+    assert insisted_paths(kubelet).get("kubeReservedCgroup") == place
+
+
+@pytest.mark.parametrize(
+    ("root", "per_qos", "place"),
+    [
+        ("/pods", True, "/pods.slice"),
+        ("/a-b/c", True, "/a_b.slice/a_b-c.slice"),
+        ("/pods", False, None),
+        ("/x.slice/y", True, None),
+        ("/", True, None),
+    ],
+)
+def test_a_root_is_where_the_kubelet_looks_for_it(root: str, per_qos: bool, place: str | None) -> None:
+    kubelet = Kubelet(present=True, cgroup_root=root, cgroups_per_qos=per_qos)
+    assert insisted_paths(kubelet).get("cgroupRoot") == place

@@ -250,6 +250,32 @@ def test_a_masked_kubelet_is_there_as_a_unit_only(tmp_path: Path) -> None:
     assert look.unknowns == []
 
 
+@pytest.mark.parametrize(
+    ("flags", "enforced"),
+    [
+        ("--enforce-node-allocatable=pods", ("pods",)),
+        (
+            "--enforce-node-allocatable=pods --enforce-node-allocatable=kube-reserved",
+            ("pods", "kube-reserved"),
+        ),
+        (
+            "--enforce-node-allocatable=kube-reserved --enforce_node_allocatable pods",
+            ("kube-reserved", "pods"),
+        ),
+        ("--enforce-node-allocatable=", ()),
+        ("", ("pods", "system-reserved")),
+    ],
+)
+def test_a_repeated_list_adds_up_and_replaces_that_of_the_file(
+    tmp_path: Path, flags: str, enforced: tuple[str, ...]
+) -> None:
+    texts = KUBEADM | {
+        CONFIG: "enforceNodeAllocatable: [pods, system-reserved]\n",
+        DEFAULTS: f"KUBELET_EXTRA_ARGS={flags}\n",
+    }
+    assert gather_kubelet(Look(lay(tmp_path, texts)), None).kubelet.enforce_node_allocatable == enforced
+
+
 def test_the_settings_that_matter_come_from_file_and_flags(tmp_path: Path) -> None:
     config = (
         "cgroupRoot: /kubelet\ncgroupsPerQOS: true\nstaticPodPath: /etc/kubernetes/manifests\nhealthzPort: 10348\n"

@@ -182,8 +182,64 @@ KUBEADM = {"/var/lib/kubelet/kubeadm-flags.env": "", "/etc/systemd/system/kubele
                 "/var/snap/microk8s/current/args/kubelet",
             )
         ),
+        *(
+            ({path: "", **KUBEADM}, "kubeadm", "/var/lib/kubelet/kubeadm-flags.env")
+            for path in (
+                "/etc/systemd/system/k3s-agent.service",
+                "/usr/local/lib/systemd/system/rke2-server.service",
+                "/etc/systemd/system/k0scontroller.service",
+                "/etc/systemd/system/snap.microk8s.daemon-kubelite.service",
+                "/etc/systemd/system/snap.k8s.kubelet.service",
+                "/opt/kops/conf/kube_env.yaml",
+                "/var/lib/minikube/certs/ca.crt",
+            )
+        ),
         (
-            {"/etc/systemd/system/snap.microk8s.daemon-kubelite.service": "", **KUBEADM},
+            {
+                "/var/lib/minikube/certs/ca.crt": "",
+                "/lib/systemd/system/kubelet.service.d/10-kubeadm.conf": "",
+                "/etc/kubernetes/kubelet.conf": "",
+                **KUBEADM,
+            },
+            "kubeadm",
+            "/var/lib/kubelet/kubeadm-flags.env",
+        ),
+        # and what is in use beside a kubelet is one
+        (
+            {
+                "/var/lib/minikube/certs/ca.crt": "",
+                "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf": "[Service]\nExecStart=\n"
+                "ExecStart=/var/lib/minikube/binaries/v1.28.3/kubelet --config=/var/lib/kubelet/config.yaml\n",
+                **KUBEADM,
+            },
+            "minikube",
+            "/var/lib/minikube/certs/ca.crt",
+        ),
+        (
+            {
+                "/etc/systemd/system/k3s-agent.service": "",
+                "/etc/systemd/system/multi-user.target.wants/k3s-agent.service": Link("../k3s-agent.service"),
+                **KUBEADM,
+            },
+            "k3s",
+            "/etc/systemd/system/k3s-agent.service",
+        ),
+        (
+            {
+                "/opt/kops/conf/kube_env.yaml": "",
+                "/lib/systemd/system/kops-configuration.service": "",
+                **KUBEADM,
+            },
+            "kops",
+            "/lib/systemd/system/kops-configuration.service",
+        ),
+        ({"/opt/kops/conf/kube_env.yaml": ""}, "kops", "/opt/kops/conf/kube_env.yaml"),
+        (
+            {
+                "/etc/systemd/system/snap.microk8s.daemon-kubelite.service": "",
+                "/etc/systemd/system/multi-user.target.wants/snap.microk8s.daemon-kubelite.service": "",
+                **KUBEADM,
+            },
             "microk8s",
             "/etc/systemd/system/snap.microk8s.daemon-kubelite.service",
         ),

@@ -38,6 +38,14 @@ Package: runsc
 Status: install ok installed
 Version: 20240807.0
 
+Package: cri-tools
+Status: install ok triggers-pending
+Version: 1.28.0-1.1
+
+Package: runc
+Status: hold ok triggers-awaited
+Version: 1.1.5+ds1-1
+
 Package: docker-ce
 Version: 5:26.1.4-1~debian.12~bookworm
 Status: install ok installed
@@ -51,6 +59,8 @@ Status: install ok installed
         ("docker-ce", "26.1.4-1~debian.12~bookworm"),
         ("runsc", "20240807.0"),
         pytest.param("kubelet", "1.28.9-1.1", id="on hold, as the kubelet's often is"),
+        pytest.param("cri-tools", "1.28.0-1.1", id="its own triggers pending"),
+        pytest.param("runc", "1.1.5+ds1-1", id="waiting for another's triggers"),
         pytest.param("kubectl", "", id="removed, and its configuration left"),
         pytest.param("crio", "", id="half installed"),
         pytest.param("containerd", "", id="not there"),

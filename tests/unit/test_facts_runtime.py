@@ -324,7 +324,7 @@ FLAGS = "/etc/containerd/runsc.toml"
             f'ConfigPath = "{FLAGS}"\n',
             {FLAGS: "[runsc_config]\nsystemd-cgroup = true\n"},
             (FLAGS, None, TOML, 10),
-            [(FLAGS, 2)],
+            [("runtime.handlers.runsc.config_path", f"{FLAGS}:2")],
             id="a flag without quotes, on which its shim ends",
         ),
         pytest.param(
@@ -337,13 +337,13 @@ def test_gvisors_driver_is_in_the_file_that_its_options_name(
     options: str,
     files: dict[str, str],
     expected: tuple[str, bool | None, str, int],
-    unknown: list[tuple[str, int]],
+    unknown: list[tuple[str, str]],
 ) -> None:
     look = Look(lay(tmp_path, CONTAINERD_UNIT | {TOML: RUNC % "false" + "#\n" + RUNSC + options} | files))
     found = containerd_configured(look, Runtime(kind="containerd"), unit_on_disk(look, "containerd.service"))
     _, runsc = found.handlers
     assert expected == (runsc.config_path, runsc.systemd_cgroup, runsc.path, runsc.line)
-    assert unknown == [(each.subject, each.line) for each in look.unknowns]
+    assert unknown == [(each.subject, each.reason.partition(": ")[0]) for each in look.unknowns]
     assert found.driver.value == "cgroupfs"
 
 

@@ -177,6 +177,43 @@ def test_only_the_driver_inside_the_config_map_changes() -> None:
     assert TEXT.replace(b"cgroupfs", b"systemd") == change.after
 
 
+ENFORCED = b"enforceNodeAllocatable: [pods, kube-reserved]\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (ENFORCED + b"kubeReservedCgroup: /kube-reserved\n", r"/kube-reserved \(/kube_reserved.slice\)"),
+        (ENFORCED + b"kubeReservedCgroup: /x/system.slice\n", r"/x/system.slice \(no name there\)"),
+        (b"cgroupRoot: /pods\n", r"cgroupRoot: /pods \(/pods.slice\)"),
+    ],
+)
+def test_a_config_map_whose_reserved_cgroups_the_driver_would_break_is_refused(
+    more: bytes, said: str
+) -> None:
+    with pytest.raises(BlockedError, match=said):
+        config_map_change(with_map(TEXT + more), CHANGE, TEXT + more)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"kubeReservedCgroup: /kube-reserved\n",
+        ENFORCED + b"kubeReservedCgroup: /kube_reserved.slice\n",
+        ENFORCED + b"systemReservedCgroup: /system-reserved\n",
+        b"cgroupRoot: /\n",
+    ],
+)
+def test_what_is_not_enforced_or_has_its_name_of_systemd_does_not_hinder_it(more: bytes) -> None:
+    assert config_map_change(with_map(TEXT + more), CHANGE, TEXT + more) is not None
+
+
+def test_what_kubeadm_reads_as_systemd_already_is_not_broken_by_saying_so() -> None:
+    text = (TEXT + ENFORCED + b"kubeReservedCgroup: /kube-reserved\n").replace(b"cgroupDriver", b"x")
+
+    assert config_map_change(with_map(text), CHANGE, text) is not None
+
+
 def test_nothing_is_changed_that_was_not_asked_for_or_is_so_already() -> None:
     done = TEXT.replace(b"cgroupfs", b"systemd")
 

@@ -19,6 +19,7 @@ from migrator.plan import Plan
 from migrator.plan_options import PlanOptions
 from migrator.reference_changes import kept
 from migrator.references import MEANING, Reason, find, references, rewrite, translator_of
+from migrator.schemas import load_schema
 from migrator.session import plan_node
 from tests.unit.facts_base import DOCKER, ID, KUBELET_CONFIG, STATIC_UID, UID, but, config, switched, unit
 from tests.unit.nodes import Link, lay
@@ -146,6 +147,67 @@ def test_what_is_not_sure_is_reported_and_left(text: str, reason: str) -> None:
     assert Reason(reason) in MEANING
 
 
+def test_the_schema_of_facts_has_every_reason() -> None:
+    listed = load_schema("facts-1")["$defs"]["Reference"]["properties"]["reason"]["enum"]
+
+    assert {"", *Reason} == set(listed)
+
+
+TOP = f"{V1}/kubepods"
+HANDED = [
+    ("environment", f"KUBE_CG={TOP}"),
+    ("environment", f'ARGS="--root {TOP}/ --x"'),
+    ("cron", f"* * * * * root /usr/local/bin/mon2.sh {TOP}"),
+    ("cron", f"CG={TOP}\n* * * * * root mon.sh"),
+    ("cron", f"@daily CG={TOP} mon.sh"),
+    ("cron", f"* * * * * root cat x; /opt/test/mon {TOP}"),
+    ("unit", f"[Service]\nEnvironment=CG={TOP}"),
+    ("unit", f'Environment="A=b" "CG={TOP}"'),
+    ("unit", f"ExecStart=/usr/bin/agent --cgroup {TOP} --y"),
+    ("unit", f"ExecStart=/usr/bin/agent \\\n  --root={TOP}"),
+    ("script", f'#!/bin/sh\nset -- {TOP}\ncat "$1/$QOS"'),
+    ("script", f'#!/bin/bash\nread base <<< {TOP}\ncat "$base/$q"'),
+    ("script", f"#!/bin/bash\ndeclare -A P=([k]={TOP})\ncat ${{P[k]}}/$q"),
+    ("script", f"#!/bin/bash\nP=({TOP})\ncat ${{P[0]}}/$q"),
+    ("script", f"#!/bin/sh\nexport CG={TOP}\nmon"),
+    ("script", f"#!/bin/sh\nCG={TOP}\nexport CG\nmon"),
+    ("script", f"#!/bin/sh\nCG={TOP} mon"),
+    ("script", f'#!/bin/sh\nCG="{TOP}"\n'),
+    ("script", f"#!/bin/sh\nCG={TOP}\nmon $CG"),
+    ("script", f'#!/usr/bin/python3\nos.environ["CG"] = "{TOP}"'),
+    ("script", f'#!/usr/bin/python3\nlib.show("{TOP}")'),
+]
+
+
+@pytest.mark.parametrize(("kind", "text"), HANDED, ids=[f"{row[0]}: {row[1]}" for row in HANDED])
+def test_the_top_of_the_tree_is_left_where_another_file_may_put_more_behind_it(kind: str, text: str) -> None:
+    assert ["handed"] == [each.reason for each in references(text.encode(), DOCKERS, kind)]
+    assert text.encode() == rewrite(text.encode(), DOCKERS, kind).text
+    whole = text.replace(TOP, f"{TOP}/burstable")
+    assert [None] == [each.reason for each in find(whole.encode(), DOCKERS, kind)] or "/$" in whole
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("environment", f"STAT={TOP}/memory.stat"),
+        ("cron", f"* * * * * root find {TOP} -name tasks | wc -l"),
+        ("cron", f"* * * * * root mon >/dev/null; /usr/bin/du -s {TOP}"),
+        ("cron", f"#!/bin/sh\nB={TOP}\nfind $B -name tasks"),
+        ("unit", f"ReadWritePaths=/var/lib/mon {TOP}"),
+        ("unit", f"ExecStart=/usr/bin/find {TOP} -name tasks"),
+        ("script", f'#!/bin/sh\nlocal B="{TOP}"\nfind "${{B}}" -name tasks'),
+        ("script", f"#!/bin/sh\nmkdir -p {TOP}"),
+        ("agent", f'path = "{TOP}"'),
+        ("system", f"d {TOP} 0755 root root"),
+    ],
+)
+def test_the_top_of_the_tree_is_rewritten_where_it_is_used_as_it_is(kind: str, text: str) -> None:
+    new = text.replace("kubepods", "kubepods.slice")
+
+    assert new.encode() == rewrite(text.encode(), DOCKERS, kind).text
+
+
 NONE = [
     "# cat /sys/fs/cgroup/memory/kubepods",
     "  ; /kubepods/burstable",
@@ -264,7 +326,7 @@ TREE: dict[str, str | bytes | Link | None] = {
     "/etc/systemd/system/watch.service.d/10-x.conf": "[Service]\nEnvironment=C=/kubepods/burstable\n",
     "/etc/systemd/system/multi-user.target.wants/watch.service": Link("/etc/systemd/system/watch.service"),
     "/etc/systemd/system/kubelet.service.d/x.conf": f"[Service]\nExecStartPre=/bin/mkdir {V1}/kubepods\n",
-    "/etc/default/prometheus-node-exporter": "ARGS=--path=/kubepods\n",
+    "/etc/default/prometheus-node-exporter": "ARGS=--path=/kubepods/burstable\n",
     "/lib/systemd/system/prometheus-node-exporter.service": "[Service]\n",
     "/etc/telegraf/telegraf.d/cgroups.conf": 'paths = ["/sys/fs/cgroup/memory/kubepods"]\n',
     "/etc/systemd/system/telegraf.service": "[Service]\nExecStart=/usr/bin/telegraf\n",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -81,6 +82,9 @@ def written(facts: Facts, texts: Mapping[str, bytes]) -> dict[str, str]:
         ("/system.slice/kubelet.service", "", "a service has none"),
         ("/user", "/user.slice", "systemd's own"),
         ("/a.slice/b", "", "look for b.slice"),
+        ("/systemd/system.slice", "", "look for system.slice, at /system.slice"),
+        ("/system.slice/kube.slice", "", "look for kube.slice, at /kube.slice"),
+        ("/a/b.slice", "", "look for b.slice"),
         ("/a b", "/a b.slice", "no unit can have"),
         ("/a/../b", "", "no name there"),
     ],
@@ -102,6 +106,11 @@ def test_a_name_becomes_the_full_path_of_its_slice_or_is_refused(
         ("pods", ""),
         ("/pods.slice", "second"),
         ("/kubepods/a", "stale one"),
+        ("/kubelet.slice/pods", "has no slice of its own"),
+        ("/x.scope/y", "has no slice of its own"),
+        ("/pods.slice/a-b", "has no slice of its own"),
+        ("/kubepods.slice/x", "has no slice of its own"),
+        ("/a.slice/../b", "cannot be a component"),
         ("/system", "own"),
     ],
 )
@@ -114,6 +123,38 @@ def test_a_root_has_a_slice_or_is_refused(root: str, obstacle: str) -> None:
 def test_without_a_root_and_without_what_is_enforced_there_is_nothing_to_do() -> None:
     assert wanted(node(reserved=(), root="/")) == ()
     assert wanted(node(enforce_node_allocatable=("pods",))) == ()
+
+
+def test_a_root_without_cgroups_for_qos_is_refused_and_nothing_is_made() -> None:
+    facts = node(reserved=(), root="/pods", cgroups_per_qos=False)
+    assert ["cgroupsPerQOS" in each.obstacle for each in wanted(facts)] == [True]
+    assert sorted(written(facts, {KUBELET_CONFIG: HEAD})) == [KUBELET_CONFIG]
+
+
+def test_a_kubelet_that_is_on_systemd_reads_its_names_already() -> None:
+    """Its slice lives: a new name would leave it behind."""
+    facts = node(driver=EffectiveDriver(value="systemd"))
+    assert (wanted(facts), renames(facts)) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("values", "root", "refused"),
+    [
+        (("/both", "/both"), "", ["kubeReservedCgroup", "systemReservedCgroup"]),
+        (("/both", "/both.slice"), "", ["kubeReservedCgroup"]),
+        (("/pods", "/other"), "/pods", ["cgroupRoot", "kubeReservedCgroup"]),
+        (("/one", "/other"), "/pods", []),
+    ],
+)
+def test_one_cgroup_for_two_settings_is_refused(
+    values: tuple[str, str], root: str, refused: list[str]
+) -> None:
+    facts = node(
+        reserved=tuple(zip(("kubeReservedCgroup", "systemReservedCgroup"), values, strict=True)),
+        enforce_node_allocatable=("kube-reserved", "system-reserved"),
+        root=root,
+    )
+    assert [each.setting for each in wanted(facts) if "names the same one" in each.obstacle] == refused
 
 
 @pytest.mark.parametrize("value", ["/kube.slice", "/kube.slice/kube-reserved.slice"])
@@ -143,9 +184,12 @@ def test_a_kubelet_that_reads_names_otherwise_is_refused(version: str | None, ob
         ({"live": False, "hierarchies": ()}, "not known"),
     ],
 )
-def test_what_was_not_tried_is_refused_and_says_so(where: dict[str, object], obstacle: str) -> None:
+@pytest.mark.parametrize("root", ["", "/kube_reserved"])
+def test_what_was_not_tried_is_refused_and_says_so(
+    where: dict[str, object], obstacle: str, root: str
+) -> None:
     facts = but(
-        node(absent=("/kube_reserved.slice",)),
+        node(absent=("/kube_reserved.slice",), root=root, **({"reserved": ()} if root else {})),
         node=where,
         cgroups={
             "reserved_absent": (
@@ -271,6 +315,75 @@ def test_a_setting_that_no_file_gives_is_refused() -> None:
         written(node(), {KUBELET_CONFIG: HEAD})
 
 
+def by_flag(flag: str, config: bytes = HEAD) -> dict[str, str]:
+    """What the plan writes where the kubelet's unit gives flags."""
+    facts = node(
+        absent=("/kube_reserved.slice",),
+        unit=unit("kubelet.service").__class__(name="kubelet.service", fragment=FRAGMENT),
+    )
+    texts = {KUBELET_CONFIG: config, FRAGMENT: f"[Service]\nExecStart=/usr/bin/kubelet {flag}\n".encode()}
+    return written(facts, texts)
+
+
+def test_a_value_that_a_flag_overrides_stays() -> None:
+    files = by_flag("--kube-reserved-cgroup=/kube-reserved", HEAD + b"kubeReservedCgroup: /other\n")
+    assert "kubeReservedCgroup: /other\n" in files[KUBELET_CONFIG]
+    assert "--kube-reserved-cgroup=/kube_reserved.slice" in files[FRAGMENT]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ('"--kube-reserved=cpu=250m, memory=1M"', "CPUShares=256\nMemoryLimit=1000000\n"),
+        ("--kube-reserved=cpu=250m --kube-reserved=memory=1M", "CPUShares=256\nMemoryLimit=1000000\n"),
+        ("--kube-reserved=cpu=250m --kube-reserved=cpu=250m", "CPUShares=256\n"),
+    ],
+)
+def test_repeated_quantities_add_up(flags: str, expected: str) -> None:
+    files = by_flag(f"--kube-reserved-cgroup=/kube-reserved {flags}")
+    assert files["/etc/systemd/system/kube_reserved.slice"].endswith(expected)
+
+
+def test_two_quantities_of_one_resource_are_refused() -> None:
+    flags = "--kube-reserved-cgroup=/kube-reserved --kube-reserved=cpu=1 --kube-reserved=cpu=2"
+    with pytest.raises(BlockedError, match="--kube-reserved gives one resource two values"):
+        by_flag(flags)
+
+
+@pytest.mark.parametrize("value", ['/kube-reserved/a"b', "/kube-reserved/a b", "/kube-reserved/$X"])
+def test_a_followed_name_that_is_not_plain_is_refused(value: str) -> None:
+    facts = node(reserved=(("kubeReservedCgroup", "/kube-reserved"), ("kubeletCgroups", value)))
+    with pytest.raises(BlockedError, match="has a character that is in no plain name"):
+        written(facts, {KUBELET_CONFIG: RESERVED})
+
+
+def test_a_json_text_is_escaped() -> None:
+    edited = kubelet.set_text(b'{"kubeletCgroups": "/a"}', "kubeletCgroups", '/a"b\\c')
+    assert json.loads(edited.text) == {"kubeletCgroups": '/a"b\\c'}
+
+
+EARLIER = (
+    b"# ours\n[Unit]\nWants=old.slice\nAfter=old.slice\n\n[Service]\n"
+    b"ExecStartPre=/bin/mkdir -p /sys/fs/cgroup/cpuset/old.slice\n"
+)
+
+
+def test_the_slices_of_an_earlier_drop_in_stay_in_it() -> None:
+    facts = node(reserved=(), root="/pods", absent=("/pods.slice",))
+    lines = written(facts, {KUBELET_CONFIG: HEAD, DROP_IN: EARLIER})[DROP_IN].split("\n")
+    assert {"Wants=old.slice pods.slice", "After=old.slice pods.slice"} <= set(lines)
+    assert [line.rpartition("/")[2] for line in lines if line.startswith("ExecStartPre=")] == [
+        "old.slice",
+        "pods.slice",
+    ]
+
+
+def test_a_line_of_somebody_else_in_our_drop_in_is_not_lost() -> None:
+    facts = node(reserved=(), root="/pods", absent=("/pods.slice",))
+    with pytest.raises(BlockedError, match=r"20-cgmigrate-slices.conf:8: .*`Environment`"):
+        written(facts, {KUBELET_CONFIG: HEAD, DROP_IN: EARLIER + b"Environment=X=1\n"})
+
+
 @pytest.mark.parametrize(
     ("quantity", "value"),
     [
@@ -295,6 +408,8 @@ def test_limits_are_those_that_the_kubelet_writes() -> None:
     given = {"cpu": "1m", "memory": "100.5", "pid": "1k", "hugepages-2Mi": "1Gi"}
     assert limits(given) == {"CPUShares": 2, "MemoryLimit": 101, "TasksMax": 1000}
     assert limits({"cpu": "some", "memory": ""}) == {}
+    assert limits({"cpu": "0", "memory": "0", "pid": "0"}) == {"CPUShares": 2}
+    assert limits({"cpu": "300"}) == {"CPUShares": 1 << 18}
 
 
 @given(st.dictionaries(st.sampled_from(["cpu", "memory", "pid"]), st.text(max_size=12)))
