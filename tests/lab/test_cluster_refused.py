@@ -264,12 +264,15 @@ def on_a_terminal(node: Node, keys: bytes) -> tuple[int, str]:
     termios.tcsetwinsize(theirs, (40, 200))
     said = b""
     typed = 0
+    # select(2) takes no descriptor over 1023, and a worker may have had many tests before.
+    heard = select.poll()
+    heard.register(ours, select.POLLIN)
     run = node.popen(["cgmigrate", "apply", PLAN], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         try:
-            piece = os.read(ours, 4096) if select.select([ours], [], [], 1)[0] else b""
+            piece = os.read(ours, 4096) if heard.poll(1000) else b""
         except OSError:  # Linux's end of a terminal whose other side is gone
             break
         said += piece

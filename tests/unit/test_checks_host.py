@@ -62,6 +62,21 @@ def told(configured: str, decided: str) -> Driver:
 
 
 TABLE: list[tuple[str, Facts, Found]] = [
+    # kubeadm's patches
+    *(
+        (
+            f"a patch that states {driver}",
+            but(
+                kubelet={
+                    "patches": (
+                        ("/etc/kubernetes/patches/kubeletconfiguration.yaml:1", "cgroupDriver", driver),
+                    )
+                }
+            ),
+            {("kubeadm-patches", severity, "F18")},
+        )
+        for driver, severity in (("cgroupfs", W), ("systemd", I))
+    ),
     # systemd and its bus
     *(
         (
