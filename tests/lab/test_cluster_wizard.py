@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.screens import Screens
 
 from .cluster import Cluster
@@ -12,11 +14,13 @@ from .cycle import files
 from .node import Node
 from .test_cluster_refused import unchanged, workload
 from .test_cluster_run import ADMIN, is_schedulable
+from .test_wizard import ENVIRONMENT
+
+pytestmark = pytest.mark.timeout(2400)
 
 
 def wizard(node: Node, folder: Path, *options: str) -> Screens:
-    words = ["env", "TERM=xterm-256color", "LC_ALL=C.UTF-8", "cgmigrate", *options]
-    return Screens(folder, node.enter(words))
+    return Screens(folder, ["cgmigrate", *options], into=node.enter([]), env=ENVIRONMENT)
 
 
 def to_the_choices(terminal: Screens) -> None:
@@ -32,7 +36,7 @@ def test_ctrl_c_in_a_drain_that_a_budget_holds_is_taken_back_from_the_next_start
     with workload(cluster, "strict"), unchanged(cluster, w1):
         with wizard(w1, tmp_path, "--kubeconfig", ADMIN) as terminal:
             to_the_choices(terminal)
-            terminal.type("How long may the drain take?", "60")
+            terminal.type("How long may the drain take?", "900")
             terminal.type("after the switch?", "")
             terminal.choose("Change kubeadm's ConfigMap of the kubelets too?", "no")
             terminal.choose("What if a step fails?", "rollback")
@@ -40,18 +44,17 @@ def test_ctrl_c_in_a_drain_that_a_budget_holds_is_taken_back_from_the_next_start
             terminal.choose("What now?", "apply")
             assert "evicted before that" in terminal.everything()
             terminal.choose("to w1 now?", "yes")
-            shown = terminal.until("evicted ", after="[>] drain")
-            assert "of " in shown
+            terminal.drawn("[>] drain")
+            terminal.until("\nevicted  ")
             terminal.keys("C-c")
-            terminal.until("ended 7")
-            assert "stopped by SIGINT" in terminal.everything()
+            assert "stopped by SIGINT" in terminal.ended(7)
         assert not is_schedulable(cluster, "w1")
 
         with wizard(w1, tmp_path) as terminal:
             terminal.choose("A run was left in the middle.", "rollback")
             terminal.until("(y/N, Enter: no)")
             terminal.keys("y")
-            terminal.until("ended 0")
+            terminal.ended(0)
 
 
 def test_the_control_plane_is_agreed_to_with_its_name_and_with_nothing_else(
@@ -71,6 +74,5 @@ def test_the_control_plane_is_agreed_to_with_its_name_and_with_nothing_else(
             terminal.asked("What now?")
         assert before == files(cp1)
         terminal.choose("What now?", "quit")
-        terminal.until("ended 0")
-        assert "The API server of this node is away meanwhile." in terminal.everything()
+        assert "The API server of this node is away meanwhile." in terminal.ended(0)
     assert before == files(cp1)
