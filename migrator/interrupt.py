@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals that ask a run to stop: the record in hand is finished first."""
+"""Signals that ask a run to stop: the record in hand is finished first. Ctrl-Z asks for nothing: a node would stay half done."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ class Interrupt:
 
     @contextmanager
     def installed(self) -> Iterator[Interrupt]:
-        """Handle the three signals inside."""
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        before = [signal.signal(number, self) for number in numbers]
+        """Handle the three signals inside, and ignore Ctrl-Z."""
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP)
+        before = [signal.signal(number, self) for number in numbers[:3]]
+        before.append(signal.signal(signal.SIGTSTP, signal.SIG_IGN))
         try:
             yield self
         finally:

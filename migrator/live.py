@@ -157,7 +157,8 @@ class LiveView:
                 scene.said.append(f"{step.id}: FAILED: {progress.message}")
 
     def _open(self) -> None:
-        _write("\x1b[?1049h\x1b[?25l")
+        # No cursor, and no wrapping: what is wider than we think is cut.
+        _write("\x1b[?1049h\x1b[?25l\x1b[?7l")
         self._stop.clear()
         self._thread = threading.Thread(target=self._draw, daemon=True)
         self._thread.start()
@@ -168,7 +169,7 @@ class LiveView:
         self._stop.set()
         self._thread.join()
         self._thread = None
-        _write("\x1b[?25h\x1b[?1049l")
+        _write("\x1b[?7h\x1b[?25h\x1b[?1049l")
         for line in self.scene.said:
             for piece in wrap(f"  {plain(line)}", _size()[0]):
                 note(piece)

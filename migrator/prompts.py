@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import sys
 import termios
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from migrator.answers import describe
 from migrator.errors import UsageError
 from migrator.questions import Question
 from migrator.terminal import note, plain, wrap
+
+if TYPE_CHECKING:
+    from questionary import Question as Asked
 
 _NO_ANSWER = (KeyboardInterrupt, EOFError, OSError, termios.error)
 """Ctrl-C, Ctrl-D, a signal, and a terminal that is gone."""
@@ -76,6 +80,9 @@ def ask(question: Question, also: Mapping[str, str] | None = None) -> str:
     Raises:
         KeyboardInterrupt: nobody answers, and the question has no answer for that.
     """
+    with contextlib.suppress(OSError, ValueError, termios.error):
+        # What was typed before the question was seen is no answer to it.
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
     try:
         with _heard():
             answer = (_read if plain_mode() else _drawn)(question, also or {})
@@ -141,12 +148,13 @@ def _drawn(question: Question, also: Mapping[str, str]) -> str:
         def judged(typed: str) -> bool | str:
             return typed.strip() in ("", *also) or _wrong(question, typed.strip()) or True
 
-        return str(questionary.text(text, instruction=hint, validate=judged, output=output).unsafe_ask())
+        asked = questionary.text(text, instruction=hint, validate=judged, output=output)
+        return str(_with_keys(asked).unsafe_ask())
     if set(question.choices) == {"yes", "no"} and not also:
         text = _beside(question.text, f"{hint} yes")
         tell(question.choices["yes"])
         yes = questionary.confirm(text, default=default == "yes", instruction=hint, output=output)
-        return "yes" if yes.unsafe_ask() else "no"
+        return "yes" if _with_keys(yes).unsafe_ask() else "no"
     answers = {**question.choices, **also}
     titles = {answer: plain(f"{answer}: {follows}") for answer, follows in answers.items()}
     if any(len(title) + 4 > columns() for title in titles.values()):
@@ -159,7 +167,31 @@ def _drawn(question: Question, also: Mapping[str, str]) -> str:
     choices = [questionary.Choice(title, value=answer) for answer, title in titles.items()]
     chosen = next(choice for choice in choices if choice.value == default)
     asked = questionary.select(text, choices=choices, default=chosen, instruction=hint, output=output)
-    return str(asked.unsafe_ask())
+    return str(_with_keys(asked).unsafe_ask())
+
+
+def _with_keys(asked: Asked) -> Asked:
+    """Have the keys that end and suspend any command do so at a question too, and none search what nobody has typed."""
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings  # noqa: PLC0415
+
+    keys = KeyBindings()
+
+    @keys.add("c-d", eager=True)
+    def _(event: KeyPressEvent) -> None:
+        event.app.exit(exception=EOFError)
+
+    @keys.add("c-z", eager=True)
+    def _(event: KeyPressEvent) -> None:
+        event.app.suspend_to_background()
+
+    @keys.add("c-r", eager=True)
+    @keys.add("c-s", eager=True)
+    def _(_: KeyPressEvent) -> None:
+        pass
+
+    bound = asked.application.key_bindings
+    asked.application.key_bindings = merge_key_bindings([bound, keys] if bound else [keys])
+    return asked
 
 
 def _beside(text: str, longest: str) -> str:
@@ -170,19 +202,24 @@ def _beside(text: str, longest: str) -> str:
     return ""
 
 
-@contextmanager
+@contextlib.contextmanager
 def _heard() -> Iterator[None]:
-    """Have TERM, HUP and Ctrl-C, where a run handles them, end a question too: nobody may come to answer it."""
+    """Have TERM, HUP and Ctrl-C, where a run handles them, end a question too: nobody may come to answer it.
+
+    Where none does, TERM and HUP end the command as ever, but first the terminal is what it was before the question.
+    """
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
 
     def hear(number: int, frame: FrameType | None) -> None:
         handler = before[signal.Signals(number)]
+        if handler is signal.SIG_DFL:
+            raise SystemExit(128 + number)
         if callable(handler):
             handler(number, frame)
         raise KeyboardInterrupt
 
-    handled = [number for number, handler in before.items() if callable(handler)]
+    handled = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
     for number in handled:
         signal.signal(number, hear)
     try:

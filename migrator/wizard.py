@@ -87,6 +87,9 @@ def run(root: str, kubeconfig: str, given: Mapping[str, str]) -> None:
             stage = stage(sitting)
     except _LeaveError:
         show.note("left; nothing was changed by that")
+    except KeyboardInterrupt:  # in a run it is a signal like others, and never comes here
+        show.note("stopped; nothing was changed by that")
+        raise
 
 
 def _ask(text: str, choices: Mapping[str, str], default: str) -> str:

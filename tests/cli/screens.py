@@ -33,9 +33,10 @@ class Screens:
         lines: int = 24,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        self._socket = folder / "tmux"
+        # A name of its own: the server before it in this folder may be on its way out.
+        self._socket = folder / f"tmux-{secrets.token_hex(3)}"
         words = [f"{key}={value}" for key, value in (env or {}).items()]
-        self._drawn = folder / f"drawn-{secrets.token_hex(3)}"
+        self._drawn = self._socket.with_suffix(".drawn")
         # The shell, and what leads into a node, live through a Ctrl-C; the command takes it as from any shell.
         script = (
             f"trap '' INT QUIT TSTP; cd {shlex.quote(str(folder))}; was=$(stty -g); "
@@ -129,9 +130,9 @@ class Screens:
 
     def ended(self, code: int) -> str:
         """Wait until the command has ended with this code, and return all it said; the terminal is as it was before."""
-        self.wait(lambda: re.search(r"^ended \d+$", self.screen(), re.MULTILINE) is not None, "an end")
+        self.wait(lambda: re.search(r"ended \d+$", self.screen(), re.MULTILINE) is not None, "an end")
         said = self.everything()
-        assert f"\nended {code}\n" in said, said
+        assert [str(code)] == re.findall(r"ended (\d+)$", said, re.MULTILINE), said
         assert "left changed: " not in said, said
         modes = self._tmux("display-message", "-p", "#{cursor_flag}#{alternate_on}#{mouse_any_flag}")
         assert "100\n" == modes, f"cursor, second screen, mouse: {modes}\n{said}"
