@@ -12,7 +12,7 @@ from migrator.errors import InterruptedRunError
 
 
 class Interrupt:
-    """Turns TERM, INT and HUP into a flag: the record in hand is finished, then the run stops."""
+    """Turns TERM, INT, HUP and QUIT into a flag: the record in hand is finished, then the run stops."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -35,12 +35,12 @@ class Interrupt:
 
     @contextmanager
     def installed(self) -> Iterator[Interrupt]:
-        """Handle the three signals inside, and ignore Ctrl-Z."""
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP)
-        before = [signal.signal(number, self) for number in numbers[:3]]
-        before.append(signal.signal(signal.SIGTSTP, signal.SIG_IGN))
+        """Handle these signals inside, and ignore Ctrl-Z."""
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+        handlers = [(number, self) for number in numbers] + [(signal.SIGTSTP, signal.SIG_IGN)]
+        before = [(number, signal.signal(number, handler)) for number, handler in handlers]
         try:
             yield self
         finally:
-            for number, handler in zip(numbers, before, strict=True):
+            for number, handler in before:
                 signal.signal(number, handler)

@@ -8,6 +8,7 @@ a resize leaves nothing broken. What cannot be drawn, because the terminal is go
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import threading
@@ -191,10 +192,12 @@ class LiveView:
 
 
 def _size() -> tuple[int, int]:
-    import shutil  # noqa: PLC0415 - late
-
-    columns, lines = shutil.get_terminal_size()
-    return columns, lines
+    """Return columns and lines of the terminal itself; what COLUMNS says in the environment may be of another one."""
+    with contextlib.suppress(OSError, ValueError):
+        columns, lines = os.get_terminal_size(sys.stderr.fileno())
+        if columns and lines:
+            return columns, lines
+    return 80, 24
 
 
 def _write(text: str) -> None:

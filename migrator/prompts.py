@@ -204,11 +204,11 @@ def _beside(text: str, longest: str) -> str:
 
 @contextlib.contextmanager
 def _heard() -> Iterator[None]:
-    """Have TERM, HUP and Ctrl-C, where a run handles them, end a question too: nobody may come to answer it.
+    """Have TERM, HUP, QUIT and Ctrl-C, where a run handles them, end a question too: nobody may come to answer it.
 
-    Where none does, TERM and HUP end the command as ever, but first the terminal is what it was before the question.
+    Where none does, they end the command as ever, but first the terminal is what it was before the question.
     """
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
     before = {number: signal.getsignal(number) for number in numbers}
 
     def hear(number: int, frame: FrameType | None) -> None:

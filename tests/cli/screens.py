@@ -134,8 +134,10 @@ class Screens:
         said = self.everything()
         assert [str(code)] == re.findall(r"ended (\d+)$", said, re.MULTILINE), said
         assert "left changed: " not in said, said
-        modes = self._tmux("display-message", "-p", "#{cursor_flag}#{alternate_on}#{mouse_any_flag}")
-        assert "100\n" == modes, f"cursor, second screen, mouse: {modes}\n{said}"
+        modes = self._tmux(
+            "display-message", "-p", "#{cursor_flag}#{wrap_flag}#{alternate_on}#{keypad_cursor_flag}"
+        )
+        assert "1100\n" == modes, f"cursor, wrapping, second screen, keypad: {modes}\n{said}"
         return said
 
     def wait(self, done: Callable[[], bool], what: str) -> None:

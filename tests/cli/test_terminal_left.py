@@ -137,13 +137,13 @@ print("answered", answer, interrupt.name)
 
 def test_what_was_typed_into_the_live_view_answers_no_question(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ASKING, str(tmp_path)]
-    with Screens(tmp_path, command, env={"PYTHONPATH": str(HERE)}) as terminal:
+    with Screens(tmp_path, command, env={"PYTHONPATH": str(HERE), "COLUMNS": "200"}) as terminal:
         terminal.until("Ctrl-C stops at the next record")
-        terminal.keys("Enter", "y", "Enter", "C-z")
-        terminal.until("^Z")
+        terminal.keys("Enter", "y", "Enter", "C-z", "C-\\")
+        terminal.drawn("^\\")
         (tmp_path / "go").touch()
         terminal.until("(Y/n, Enter: yes)")
         terminal.keys("n")
         said = terminal.ended(0)
 
-    assert "answered no \n" in said
+    assert "answered no SIGQUIT\n" in said
