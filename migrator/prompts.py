@@ -172,8 +172,10 @@ def _drawn(question: Question, also: Mapping[str, str]) -> str:
 
 def _with_keys(asked: Asked) -> Asked:
     """Have the keys that end and suspend any command do so at a question too, and none search what nobody has typed."""
+    from prompt_toolkit.input.typeahead import clear_typeahead  # noqa: PLC0415
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings  # noqa: PLC0415
 
+    clear_typeahead(asked.application.input)
     keys = KeyBindings()
 
     @keys.add("c-d", eager=True)

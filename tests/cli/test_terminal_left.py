@@ -78,6 +78,15 @@ def test_keys_that_mean_nothing_do_nothing(image: Path) -> None:
     assert "left; nothing was changed by that" in said
 
 
+def test_keys_in_advance_answer_nothing(image: Path) -> None:
+    with wizard(image) as terminal:
+        terminal.asked(PATH[0][0])
+        terminal.keys("Enter", "Enter", "Enter")
+        terminal.choose(PATH[1][0], "go-on")
+        terminal.choose(PATH[2][0], "quit")
+        terminal.ended(0)
+
+
 def test_at_40_columns_each_answer_can_be_chosen_and_read(image: Path) -> None:
     with wizard(image, columns=40) as terminal:
         terminal.choose(*PATH[0])
