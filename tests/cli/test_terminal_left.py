@@ -148,8 +148,11 @@ def test_what_was_typed_into_the_live_view_answers_no_question(tmp_path: Path) -
     command = [sys.executable, "-c", ASKING, str(tmp_path)]
     with Screens(tmp_path, command, env={"PYTHONPATH": str(HERE), "COLUMNS": "200"}) as terminal:
         terminal.until("Ctrl-C stops at the next record")
-        terminal.keys("Enter", "y", "Enter", "C-z", "C-\\")
+        terminal.keys("C-z", "C-\\")
         terminal.drawn("^\\")
+        # After them: the kernel throws away what was typed before a signal's key.
+        terminal.keys("y", "Enter", "y")
+        terminal.drawn("y\ny")
         (tmp_path / "go").touch()
         terminal.until("(Y/n, Enter: yes)")
         terminal.keys("n")
