@@ -119,8 +119,8 @@ def settle_driver(look: Look, found: KubeletLook, runtime: RuntimeLook) -> Kubel
     running = kubelet.driver_running
     if kubelet.argv:
         service = runtime.runtime.units[-1] if runtime.runtime.units else None
-        began = started_at(look, kubelet.unit.main_pid) if kubelet.unit else None
-        runtime_began = started_at(look, service.main_pid) if service else None
+        began = started_at(look.reader, kubelet.unit.main_pid) if kubelet.unit else None
+        runtime_began = started_at(look.reader, service.main_pid) if service else None
         if began is None or runtime_began is None or runtime_began > began:
             look.unknown(
                 "kubelet.driver_running",

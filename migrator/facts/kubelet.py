@@ -288,7 +288,7 @@ def _layer(look: Look, kind: str, path: str) -> Layer:
 
 def driver_running(look: Look, pid: int, words: Sequence[Word]) -> Driver:
     """Return the driver that the running kubelet was started with; a file that changed since tells nothing of it."""
-    started = started_at(look, pid)
+    started = started_at(look.reader, pid)
     layers = []
     for layer in read_layers(look, words):
         changed = _changed(look, layer.path)

@@ -17,6 +17,7 @@ from migrator.errors import CgmigrateError, HostError
 from migrator.facts.look import Look
 from migrator.facts.model import Source, Unit
 from migrator.facts.node import UNIT_DIRECTORIES
+from migrator.host import Reader
 from migrator.systemd import Units
 
 _NOWHERE = "/dev/null"
@@ -251,10 +252,10 @@ def _pid_namespace(process: str) -> str:
         return ""
 
 
-def started_at(look: Look, pid: int) -> float | None:
+def started_at(reader: Reader, pid: int) -> float | None:
     """Return when a process started, in seconds of the wall clock; None when that cannot be told."""
-    stat = look.reader.text(f"/proc/{pid}/stat") or ""
-    booted = re.search(r"^btime (\d+)$", look.reader.text("/proc/stat") or "", re.MULTILINE)
+    stat = reader.text(f"/proc/{pid}/stat") or ""
+    booted = re.search(r"^btime (\d+)$", reader.text("/proc/stat") or "", re.MULTILINE)
     # proc_pid_stat(5): starttime is field 22, in ticks; the 2nd field may hold blanks and parentheses.
     fields = stat.rpartition(")")[2].split()
     if not booted or len(fields) < 20 or not fields[19].isdigit():

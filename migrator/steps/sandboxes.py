@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 from migrator.errors import HostError
+from migrator.facts.units import started_at
+from migrator.host import Reader
 from migrator.steps import Hands, Params, Sight, Undo, Where, on_the_way_back
 from migrator.steps.guard import ensure_active
+
+UNDER_WAY = 15.0  # seconds to wait for what the runtime is making
+YOUNG = 60.0  # seconds; an older shim is not one of a sandbox that is being made
 
 
 class RemoveSandboxes:
@@ -73,5 +79,31 @@ class RemoveSandboxes:
         return is_slice == (self.foreign_parent == "systemd") and "kubepods" in parent
 
     def _remove(self, hands: Hands) -> None:
-        count = hands.runtime_control(self.runtime, self.socket).remove_kubernetes(hands.say)
+        control = hands.runtime_control(self.runtime, self.socket)
+        count = control.remove_kubernetes(hands.say)
+        if young_shims(hands.reader):
+            hands.say("waiting for the sandboxes that the kubelet had just begun")
+            deadline = time.monotonic() + UNDER_WAY
+            while young_shims(hands.reader) and time.monotonic() < deadline:
+                hands.check()
+                time.sleep(0.1)
+            count += control.remove_kubernetes(hands.say)
         hands.say(f"removed {count} containers and sandboxes")
+
+
+def young_shims(reader: Reader) -> list[int]:
+    """Return the process ids of containerd's shims that make a sandbox for the kubelet.
+
+    A sandbox is in containerd's list only once it runs. The kubelet's end cancels those that are being made, and containerd
+    takes them away by itself; stopped in the middle of that, it leaves a process in a cgroup that no runtime knows. A shim
+    works in the bundle of its container, whose annotations tell the kubelet's from those of `ctr` and `nerdctl`.
+    """
+    found = []
+    for pid in reader.processes():
+        words = (reader.text(f"/proc/{pid}/cmdline") or "").split("\0")
+        if "containerd-shim" not in words[0] or "k8s.io" not in words:
+            continue
+        bundle = reader.text(f"/proc/{pid}/cwd/config.json") or ""
+        if '"io.kubernetes.cri.' in bundle and (started_at(reader, pid) or 0) > time.time() - YOUNG:
+            found.append(pid)
+    return found

@@ -278,3 +278,27 @@ def test_sandboxes_that_the_new_kubelet_makes_twice_are_no_failure(node: Node) -
     said, errors = process.communicate(timeout=300)
     assert process.returncode == 0, said + errors
     cgmigrate(node, "verify")
+
+
+def test_sandboxes_that_are_being_made_as_the_kubelet_stops_leave_nothing(make_node: MakeNode) -> None:
+    """A slow runc keeps the new driver's sandboxes half made while the way back stops kubelet and containerd."""
+    node = make_node("containerd")
+    original = files(node)
+    cgmigrate(node, "plan", "-o", PLAN)
+    cgmigrate(node, "apply", PLAN, "--yes")
+    slow = 'for word; do [ "$word" = create ] && sleep 4; done\nexec /usr/sbin/runc "$@"\n'
+    node.write("/usr/local/sbin/runc", f"#!/bin/sh\n{slow}")
+    node.run(["chmod", "755", "/usr/local/sbin/runc"])
+    node.run(["pkill", "-KILL", "-x", "pause"])
+    until("runc makes a sandbox", lambda: making(node), timeout=60)
+    said = cgmigrate(node, "rollback", "--yes").stderr
+    assert_on_cgroupfs(node)
+    assert original == files(node)
+    known = node.run(["ctr", "-n", "k8s.io", "tasks", "ls", "-q"]).stdout.split()
+    shims = node.run(["sh", "-c", "for pid in $(pgrep containerd-shim); do readlink /proc/$pid/cwd; done"])
+    assert {line.rpartition("/")[2] for line in shims.stdout.split()} <= set(known)
+    assert "waiting for the sandboxes that the kubelet had just begun" in said
+
+
+def making(node: Node) -> bool:
+    return "runc" in node.run(["pgrep", "-af", "^/bin/sh /usr/local/sbin/runc .* create"], check=False).stdout
