@@ -87,6 +87,8 @@ def ask(question: Question, also: Mapping[str, str] | None = None) -> str:
         with _heard():
             answer = (_read if plain_mode() else _drawn)(question, also or {})
     except _NO_ANSWER:
+        if plain_mode():
+            note("")
         if not question.gone:
             raise KeyboardInterrupt from None
         return question.gone

@@ -49,6 +49,18 @@ def test_what_ends_a_list_leaves_the_terminal_as_it_was(image: Path, key: str, c
     assert ("nothing was changed by that" in said) == (code == 130)
 
 
+@pytest.mark.parametrize(("key", "code"), [("C-c", 130), ("C-d", 130), ("C-\\", 131), ("SIGTERM", 143)])
+def test_what_ends_a_question_in_lines_leaves_the_terminal_as_it_was(
+    image: Path, key: str, code: int
+) -> None:
+    with wizard(image, TERM="dumb") as terminal:
+        terminal.until("(Enter: look):")
+        press(terminal, image, key)
+        said = terminal.ended(code)
+
+    assert ("\nstopped; nothing was changed by that\n" in said) == (code == 130)
+
+
 @pytest.mark.parametrize(("key", "code"), [("C-c", 2), ("C-d", 2), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_what_ends_a_yes_or_no_leaves_the_terminal_as_it_was(image: Path, key: str, code: int) -> None:
     plan = image.parent / "plan.json"
