@@ -22,6 +22,7 @@ from migrator.views import (
     render_diff,
     render_findings,
     render_moves,
+    render_steps,
     render_translations,
 )
 
@@ -76,21 +77,20 @@ def plan_view(document: Mapping[str, Any]) -> None:
         f" ({len(files)} files change; {len(back)} more steps act only on the way back)"
     )
     _out()
-    for number, step in enumerate(steps, start=1):
-        mark = " (first boot)" if step["id"] in document["deferred"] else ""
-        _out(f"{number:3}. {step['id']}{mark}")
-        _out(f"     {step['why']}")
+    later = dict.fromkeys(document["deferred"], " (first boot)")
+    render_steps([(f"{step['id']}{later.get(step['id'], '')}", step["why"]) for step in steps], sys.stdout)
     for step in (*files, *(each for each in steps if each["kind"] == "cluster-config")):
         _out()
         if real := step["params"].get("real_path"):
             _out(f"{step['params']['path']} leads to {real}, which is what is written:")
         render_diff(step["params"]["diff"], sys.stdout)
-    if document["moves"]:
+    moves = [Move(**row) for row in document["moves"]]
+    if moves:
         _out()
-        render_moves([Move(**row) for row in document["moves"]], sys.stdout)
+        render_moves(moves, sys.stdout)
     if document["translations"]:
         _out()
-        render_translations([Translation(**row) for row in document["translations"]], sys.stdout)
+        render_translations([Translation(**row) for row in document["translations"]], sys.stdout, moves=moves)
     if document["findings"]:
         _out()
         findings = [
