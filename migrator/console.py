@@ -8,6 +8,7 @@ is one line. A text from the node is shown as `plain` has it. rich is imported l
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
@@ -35,7 +36,16 @@ def console_on(stream: TextIO, width: int | None = None) -> Console:
     """Return what writes to a stream; `width` is in columns, the terminal's own by default."""
     from rich.console import Console  # noqa: PLC0415 - late
 
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+    # Both sizes are given: without them rich takes a dumb terminal to have 80 columns, whatever it has.
+    size = shutil.get_terminal_size()
+    return Console(
+        file=stream,
+        width=width or size.columns,
+        height=size.lines,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
 
 
 def draws(console: Console, columns: int = _NARROWEST) -> bool:
