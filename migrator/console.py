@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
+from migrator.findings import Severity
 from migrator.terminal import plain, plain_mode
 from migrator.trees import Branch
 
@@ -27,6 +28,8 @@ _GUIDE, _NAME = 4, 20
 """Columns that a level of a tree takes, and that must be left for a name."""
 _MARK = re.compile(r"-> |- | *[0-9]+\. ")
 """What the second line of a statement stands behind."""
+
+SEVERITY_STYLE = {Severity.BLOCKER: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 Row: TypeAlias = tuple[str, Sequence[str]]
 """A style, and the cells."""
@@ -50,7 +53,7 @@ def console_on(stream: TextIO, width: int | None = None) -> Console:
 
 def draws(console: Console, columns: int = _NARROWEST) -> bool:
     """Tell whether this is a terminal that can draw what takes so many columns."""
-    return console.is_terminal and not plain_mode() and console.width >= columns
+    return _folds(console) and not plain_mode() and console.width >= columns
 
 
 def say(
@@ -62,7 +65,7 @@ def say(
 
     clean = "\t".join(_shown(console, part) for part in text.split("\t")) if tabs else _shown(console, text)
     lines = [clean]
-    if console.is_terminal and not whole:
+    if _folds(console) and not whole:
         found = _MARK.match(clean)
         mark = found[0] if found else ""
         room = max(console.width - indent - len(mark), 20)
@@ -135,6 +138,11 @@ def _tree(console: Console, branches: Sequence[Branch], width: int) -> Tree:
     if not branches:
         root.add("(none of these)")
     return root
+
+
+def _folds(console: Console) -> bool:
+    """Tell whether lines have a width; not `is_terminal`: FORCE_COLOR makes rich take a pipe for one."""
+    return console.file.isatty()
 
 
 def _shown(console: Console, text: str) -> str:

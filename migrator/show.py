@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from migrator.console import console_on, draws, table
 from migrator.drain import Move
 from migrator.findings import Finding, Severity
 from migrator.plan_table import Translation
-from migrator.records import RunState
+from migrator.records import RunState, Status
 from migrator.terminal import note as note  # noqa: PLC0414 - the commands tell with it, beside what they show
 from migrator.terminal import plain, wrap
 from migrator.views import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from migrator.questions import Question
     from migrator.session import Voice
     from migrator.verify import Verification
+
+_STATUS_STYLE = {Status.COMMITTED: "green", Status.ROLLED_BACK: "cyan", Status.DIRTY: "bold red"}
 
 
 def _out(line: str = "") -> None:
@@ -205,26 +208,24 @@ def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
     outcome(f"  way back: cgmigrate rollback {run}")
 
 
-def verification_view(result: Verification, *, table: bool = False) -> None:
-    """Show a verification; `table`: and before that what both witnesses said, side by side."""
-    from migrator.verify.view import render, witnesses  # noqa: PLC0415 - late
+def verification_view(result: Verification, *, witnesses: bool = False) -> None:
+    """Show a verification; `witnesses`: and before that what both witnesses said, also where nothing may be drawn."""
+    from migrator.verify.view import write  # noqa: PLC0415 - late
 
-    if table:
-        for line in witnesses(result, shutil.get_terminal_size().columns):
-            _out(line)
-        _out()
-    sys.stdout.write(render(result))
+    write(result, sys.stdout, witnesses=witnesses)
 
 
 def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> None:
     """Show all runs, oldest first, and what to do about an open one; no state: its journal is damaged."""
+    drawn = bool(found) and sys.stdout.isatty() and _runs(found)
     if not found:
         _out("no runs on this node")
     for name, state in found:
         if state is None:
             _out(f"{name}  damaged journal; the saved files are in /var/lib/cgmigrate/runs/{name}/blobs")
             continue
-        _out(f"{name}  {state.status}" + (f"  ({state.reason})" if state.reason else ""))
+        if not drawn or state.reason or state.failed or state.unwell or state.left:
+            _out(f"{name}  {state.status}" + (f"  ({state.reason})" if state.reason else ""))
         for step, error in (state.failed | state.unwell).items():
             _out(f"    {step}: {error}")
         for command in state.left:
@@ -233,3 +234,18 @@ def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> No
         _out(f"in progress: process {worker}")
     elif any(state is not None and not state.status.settled for _, state in found):
         _out("open: `cgmigrate resume` goes on, `cgmigrate rollback` goes back")
+
+
+def _runs(found: Sequence[tuple[str, RunState | None]]) -> bool:
+    """Draw the runs as a table, and tell whether there was room for it."""
+    console = console_on(sys.stdout)
+    if not draws(console):
+        return False
+    rows = [
+        (_STATUS_STYLE.get(state.status, "yellow"), (name, state.status, state.started, state.ended))
+        if state
+        else ("bold red", (name, "damaged", "", ""))
+        for name, state in found
+    ]
+    table(console, rows, ("run", "status", "began", "last record"))
+    return True

@@ -17,7 +17,7 @@ from migrator.audit import Audit
 from migrator.checks.base import plural, where
 from migrator.checks.recommend import Verdict
 from migrator.checks.services import is_configuration
-from migrator.console import blank, console_on, draws, say, table, trees
+from migrator.console import SEVERITY_STYLE, blank, console_on, draws, say, table, trees
 from migrator.drain import DrainOptions, Move, preview
 from migrator.facts.model import Driver, Facts, Tree, Unit
 from migrator.findings import Finding, Severity
@@ -28,7 +28,6 @@ from migrator.trees import before_and_after
 if TYPE_CHECKING:
     from rich.console import Console
 
-_STYLE = {Severity.BLOCKER: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _HEADING = {Severity.BLOCKER: "Blockers", Severity.WARNING: "Warnings", Severity.INFO: "For information"}
 _VERDICT_STYLE = {
     Verdict.MIGRATE: "bold yellow",
@@ -208,7 +207,7 @@ def _findings(console: Console, findings: Iterable[Finding]) -> None:
         if not these:
             continue
         blank(console)
-        say(console, 0, f"{_HEADING[severity]} ({len(these)})", _STYLE[severity])
+        say(console, 0, f"{_HEADING[severity]} ({len(these)})", SEVERITY_STYLE[severity])
         for each in these:
             reference = f" [{each.reference}]" if each.reference else ""
             say(console, 2, f"{each.summary}", "bold" if severity is Severity.BLOCKER else "")

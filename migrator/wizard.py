@@ -331,7 +331,7 @@ def _prove(s: Sitting, run: Run) -> None:
 
         # The run has its own proof behind it; Ctrl-C ends this one only.
         with contextlib.suppress(CgmigrateError, KeyboardInterrupt):
-            show.verification_view(verify.verify(s.host, progress=progress), table=True)
+            show.verification_view(verify.verify(s.host, progress=progress), witnesses=True)
     document = _of(s.made).document
     for line in (
         f"the old files are in {run.directory}/blobs",

@@ -21,6 +21,7 @@ from migrator.report.sources import Sources
 from migrator.report.timeline import between, outages, timeline
 from migrator.statedir import STATE
 from migrator.trees import branches
+from migrator.verify.view import speaks_of
 
 _DEEPEST = 50
 """Levels of a cgroup that a tree shows; what is deeper is no pod's."""
@@ -293,10 +294,7 @@ def _unverified(found: Sources) -> str:
 
 
 def _seen(verification: Json | None, root: str) -> dict[str, str]:
-    """Return the cgroups of which each comparison holds, and what verification calls them.
-
-    A row is named `namespace/pod`, `pod namespace/pod` or `pod uid`, then the container, then what is compared.
-    """
+    """Return the cgroups of which each comparison holds, and what verification calls them."""
     places: dict[str, str] = {}
     rows = verification["checks"] if verification else ()
     wrong = {row["place"] for row in rows if not row["ok"]}
@@ -307,8 +305,7 @@ def _seen(verification: Json | None, root: str) -> dict[str, str]:
         place = parse(row["place"], root) if is_place else None
         if place is None:
             continue
-        words = re.sub(r"^pod (?=[^ ]*/)", "", row["name"]).split(" ")
-        pod = 1 if "/" in words[0] else 2
-        what = {Level.POD: words[:pod], Level.CONTAINER: words[pod : pod + 1]}.get(place.kind, [])
-        places.setdefault(row["place"], " ".join(what))
+        pod, compared = speaks_of(row["name"])
+        container = compared.split(" ")[0] if pod else ""
+        places.setdefault(row["place"], {Level.POD: pod, Level.CONTAINER: container}.get(place.kind, ""))
     return places
