@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from migrator.verify import Verification
 
 _STATUS_STYLE = {Status.COMMITTED: "green", Status.ROLLED_BACK: "cyan", Status.DIRTY: "bold red"}
+_STATUS_AND_TIME = 36
+"""Columns that a run takes besides its name."""
 
 
 def _out(line: str = "") -> None:
@@ -237,15 +239,15 @@ def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> No
 
 
 def _runs(found: Sequence[tuple[str, RunState | None]]) -> bool:
-    """Draw the runs as a table, and tell whether there was room for it."""
+    """Draw the runs as a table, and tell whether there was room for it: a run's name stays whole, to be copied."""
     console = console_on(sys.stdout)
-    if not draws(console):
+    if not draws(console, max(len(plain(name)) for name, _ in found) + _STATUS_AND_TIME):
         return False
     rows = [
-        (_STATUS_STYLE.get(state.status, "yellow"), (name, state.status, state.started, state.ended))
+        (_STATUS_STYLE.get(state.status, "yellow"), (name, state.status, state.ended))
         if state
-        else ("bold red", (name, "damaged", "", ""))
+        else ("bold red", (name, "damaged", ""))
         for name, state in found
     ]
-    table(console, rows, ("run", "status", "began", "last record"))
+    table(console, rows, ("run", "status", "last record"))
     return True
