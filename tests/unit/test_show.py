@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from migrator.records import RunState, Status
 from migrator.show import status_view
+from tests.unit.terminals import SGR, Terminal
 
+HERE = Path(__file__).parents[2]
 ONE, TWO, OPEN, DAMAGED = (f"20261123T1258{number:02}Z-c7c290f6" for number in range(4))
 RUNS: list[tuple[str, RunState | None]] = [
     (ONE, RunState(status=Status.ROLLED_BACK, ended="2026-11-23T12:58:11Z", reason="asked by the operator")),
@@ -37,27 +41,12 @@ BELOW = [
 LINES = [f"{ONE}  rolled-back  (asked by the operator)", f"{TWO}  committed", *BELOW]
 
 
-class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture(autouse=True)
-def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NO_COLOR", "FORCE_COLOR", "CGMIGRATE_PLAIN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "200")
-
-
 def shown(
     stream: io.StringIO, found: list[tuple[str, RunState | None]] = RUNS, worker: str = ""
 ) -> list[str]:
     with contextlib.redirect_stdout(stream):
         status_view(found, worker)
-    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()]
+    return [line.rstrip() for line in SGR.sub("", stream.getvalue()).splitlines()]
 
 
 @pytest.mark.parametrize("columns", [61, 80, 200])
@@ -94,6 +83,7 @@ def test_a_runs_name_is_never_in_pieces_and_no_line_is_too_wide_but_for_a_path(
 def test_where_nothing_may_be_drawn_there_are_lines(
     setting: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv(*setting)
 
     assert LINES == shown(io.StringIO() if setting[0] == "FORCE_COLOR" else Terminal())
@@ -103,3 +93,12 @@ def test_a_run_at_work_and_none_at_all_are_told_the_same_everywhere() -> None:
     for stream in (io.StringIO, Terminal):
         assert ["no runs on this node"] == shown(stream(), [])
         assert "in progress: process 7" == shown(stream(), worker="7")[-1]
+
+
+def test_what_is_piped_does_not_load_what_draws() -> None:
+    script = f"import sys; from migrator.show import status_view; status_view([({ONE!r}, None)], ''); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=HERE)
+    loaded = set(done.stdout.decode().split())
+
+    assert "migrator.console" in loaded
+    assert set() == loaded & {"rich", "questionary", "prompt_toolkit"}

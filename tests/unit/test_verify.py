@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
@@ -56,6 +55,7 @@ from migrator.witness import (
     unit_patterns,
 )
 from tests.unit.nodes import lay
+from tests.unit.terminals import SGR, Terminal
 
 UID = "c4f55183c9426d25bde5a58760ad1eca"
 ID, SANDBOX_ID = "6764c841" * 8, "d55d328e" * 8
@@ -907,20 +907,6 @@ def test_the_containers_that_run_are_told_by_pod_and_name() -> None:
 # --- the views ---------------------------------------------------------------------------------
 
 
-class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture(autouse=True)
-def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "CGMIGRATE_PLAIN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-
-
 def told(
     verification: Verification,
     stream: io.StringIO | None = None,
@@ -930,7 +916,7 @@ def told(
 ) -> str:
     stream = stream or io.StringIO()
     write(verification, stream, width, witnesses=witnesses)
-    return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    return SGR.sub("", stream.getvalue())
 
 
 @pytest.mark.parametrize("what", CONTRADICTIONS)

@@ -21,6 +21,7 @@ from migrator.terminal import plain
 from migrator.trees import before_and_after
 from migrator.views import render_audit, render_diff, render_findings, render_steps, render_translations
 from tests.unit.facts_base import DOCKER, ID, KUBELET_CONFIG, QUIET, UID, but, driver, pod, switched, tree
+from tests.unit.terminals import SGR, Terminal
 
 FULL = but(
     DOCKER,
@@ -34,20 +35,6 @@ FULL = but(
         "trees": (tree("cgroupfs", 3, "/sys/fs/cgroup/memory"), tree("cgroupfs", 3, "/sys/fs/cgroup/pids"))
     },
 )
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture(autouse=True)
-def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "CGMIGRATE_PLAIN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
 
 
 def view(facts: Facts, stream: io.StringIO | None = None, width: int | None = None) -> str:
@@ -205,13 +192,12 @@ def test_elsewhere_than_on_a_terminal_there_is_no_colour_and_each_statement_is_o
 def test_on_a_terminal_text_is_coloured_and_wrapped_but_commands_are_not_broken() -> None:
     text = view(FULL, Terminal(), width=60)
     assert "\x1b[1;31mBlockers" in text
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    lines = SGR.sub("", text).splitlines()
     assert [line for line in lines if len(line) > 60 and not line.lstrip().startswith("-> ")] == []
     drain = "    -> kubectl drain worker-1 --ignore-daemonsets"
-    assert drain in re.sub(r"\x1b\[[0-9;]*m", "", view(FULL, Terminal(), width=30)).splitlines()
+    assert drain in SGR.sub("", view(FULL, Terminal(), width=30)).splitlines()
 
 
-SGR = re.compile(r"\x1b\[[0-9;]*m")
 GOES = Move(namespace="default", name="web-1", uid=UID, goes=True, why="ReplicaSet web")
 
 
