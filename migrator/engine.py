@@ -176,8 +176,10 @@ class Engine:
             ConflictError: a file is as this run makes it, or the guard is there, and no record says so; nothing was changed.
         """
         run, state = self.journal.run, self.journal.state
+        # By where the bytes are: another step may have written them under another name.
+        written = {_real_path(planned) for planned, _ in self.steps if planned.id in state.begun}
         for planned, step in self.steps:
-            if step.kind == "write-file" and planned.id not in state.begun:
+            if step.kind == "write-file" and _real_path(planned) not in written:
                 with contextlib.suppress(HostError):
                     if step.where(self.hands, None) is Where.AFTER:
                         path, before = planned.params["path"], planned.params["before"]["sha256"]
@@ -423,6 +425,11 @@ class Engine:
                 message=message,
             )
         )
+
+
+def _real_path(planned: PlannedStep) -> str:
+    """Return where the bytes are that a step writes; nothing for a step that writes no file."""
+    return str(planned.params.get("real_path") or planned.params.get("path", ""))
 
 
 def _rests_on(planned: PlannedStep, failed: Sequence[PlannedStep]) -> bool:
