@@ -91,6 +91,7 @@ VARIANTS = {
         files=WITH_IMPORT,
         links=(("/etc/containerd/conf.d/90-current.toml", "10-runc.toml"),),
     ),
+    "no-directory": Variant("docker-20.10-kubelet-1.20", "docker", without=("/etc/docker",)),
 }
 
 

@@ -399,6 +399,7 @@ FAMILIES = {
 ALIKE = {
     "cordoned": ("crashes", "crashes-on-the-way-back", "refusals", "refusals-then-crashes", "api-away"),
     "two-names": ("crashes", "crashes-on-the-way-back", "refusals"),
+    "no-directory": ("crashes", "torn", "crashes-on-the-way-back", "refusals", "cuts-after-the-end"),
 }
 """Kinds of node that differ from another in one thing → the families they play."""
 SAMPLE = dict.fromkeys(ALIKE, 7)

@@ -107,6 +107,17 @@ def test_a_node_that_was_cordoned_before_stays_so_both_ways_and_bears_no_mark(
     machine.disk.close()
 
 
+def test_a_directory_made_for_a_new_file_goes_also_where_the_file_was_never_written() -> None:
+    made = next(e.number for e in good("no-directory").forward if (e.call, e.what) == ("mkdir", "/etc/docker"))
+
+    wrong = [
+        play("no-directory", (Go("forward", crash_at=number), Go("back"), Expect("first")))
+        for number in range(made, made + 8)
+    ]
+
+    assert [""] * 8 == wrong
+
+
 def test_a_run_of_an_older_version_that_writes_one_file_under_two_names_ends_right(tmp_path: Path) -> None:
     plan, facts = planned("two-names")
     twice = copy.deepcopy(dict(plan.document))
