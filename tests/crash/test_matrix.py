@@ -108,7 +108,9 @@ def test_a_node_that_was_cordoned_before_stays_so_both_ways_and_bears_no_mark(
 
 
 def test_a_directory_made_for_a_new_file_goes_also_where_the_file_was_never_written() -> None:
-    made = next(e.number for e in good("no-directory").forward if (e.call, e.what) == ("mkdir", "/etc/docker"))
+    made = next(
+        e.number for e in good("no-directory").forward if (e.call, e.what) == ("mkdir", "/etc/docker")
+    )
 
     wrong = [
         play("no-directory", (Go("forward", crash_at=number), Go("back"), Expect("first")))
