@@ -25,10 +25,15 @@ from .test_cluster_run import ADMIN, is_schedulable, marks, pods_on
 
 
 @pytest.fixture
-def w1(cluster: Cluster) -> Node:
-    """Give the Docker worker, with the admin's kubeconfig beside."""
+def w1(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Node]:
+    """Give the Docker worker, with the admin's kubeconfig beside; a test that fails leaves no run to the next one."""
     cluster.give_admin("w1", ADMIN)
-    return cluster.nodes["w1"]
+    node = cluster.nodes["w1"]
+    failed = request.session.testsfailed
+    yield node
+    if request.session.testsfailed > failed:
+        cgmigrate(node, "rollback", "--no-drain", "--yes", check=None)
+        cluster.kubectl("uncordon", "w1", check=False)
 
 
 @contextmanager
@@ -47,7 +52,8 @@ def unchanged(cluster: Cluster, node: Node) -> Iterator[None]:
 
 @contextmanager
 def workload(cluster: Cluster, name: str) -> Iterator[None]:
-    """Have a workload on w1 inside."""
+    """Have a workload on w1 inside, beside the others, of which the test before may have evicted some."""
+    cluster.wait()
     cluster.apply(name)
     try:
         until(f"the pod of {name}", lambda: _ready(cluster, name), 60, 0.5)
