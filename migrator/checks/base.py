@@ -116,6 +116,11 @@ def command(*words: str) -> str:
     return shlex.join(words)
 
 
+def quoted(place: str) -> str:
+    """Return a place as it can be pasted into a shell: a path with what is odd in it quoted, other words as they are."""
+    return shlex.quote(place) if place.startswith("/") else place
+
+
 def plural(count: int, noun: str) -> str:
     """Return `1 pod`, `2 pods`; a noun of several words bends at its end."""
     ending = "" if count == 1 else "ies" if noun.endswith("y") else "s"
