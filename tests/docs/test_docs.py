@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from migrator import __version__, cli
 from migrator.checks import CHECKS
+from migrator.checks.recommend import Verdict
 from migrator.containerd_dump import RULES as PLAN_RULES
 from migrator.errors import EXIT_CODE_MEANING, ExitCode
 from migrator.schemas import NAMES, load_schema
@@ -65,6 +66,38 @@ def test_every_command_and_option_is_in_the_reference(name: str) -> None:
 
     assert section
     assert options == {option for option in options if re.search(rf"[`\s]{option}[,`\s]", section)}
+
+
+COMMAND_LINE = re.compile(r"`(cgmigrate [^`\n]+)`|^(?:[#$] )?(cgmigrate .+)$", re.MULTILINE)
+
+
+def unknown_words(line: str) -> list[str]:
+    """Return the command and the options in `cgmigrate …` that there are not."""
+    words = re.split(r" (?:#|>|>>|\||\|\||&&|&|2>\S*)(?: |$)|[;`]", line)[0].split()[1:]
+    known = {option for each in get_command(cli.app).params for option in each.opts} | {"--help", "-h"}
+    name = next((each for each in (" ".join(words[i : i + n]) for n in (2, 1) for i in (0, 2)) if each in COMMANDS), "")
+    if name:
+        known |= {option for each in COMMANDS[name].params for option in each.opts}
+    given = [each.strip("[](),.") for each in words]
+    options = [each.partition("=")[0] for each in given if re.match(r"--?[a-z]", each)]
+    bare = not name and given and not given[0].startswith(("-", "…", "NAME"))
+    return [each for each in options if each not in known] + ([given[0]] if bare else [])
+
+
+SAYING = [*PAGES, *sorted((ROOT / "migrator").rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", SAYING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_line_that_is_shown_has_a_command_and_options_that_exist(path: Path) -> None:
+    lines = [code or shown for code, shown in COMMAND_LINE.findall(path.read_text(encoding="utf-8"))]
+
+    assert {} == {line: wrong for line in lines if (wrong := unknown_words(line))}
+
+
+def test_the_page_about_staying_has_every_recommendation() -> None:
+    page = text("docs", "how-to", "when-to-stay-on-cgroupfs.md")
+
+    assert [] == [each for each in Verdict if f"| `{each}` |" not in page]
 
 
 def test_the_readme_has_a_line_for_every_command() -> None:
