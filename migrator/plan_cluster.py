@@ -10,13 +10,12 @@ from typing import Any
 
 from migrator.cgroups import Driver
 from migrator.checks.base import plural, pod_label
-from migrator.checks.kubeadm import unstated
+from migrator.checks.kubeadm import edit_by_hand, renamed_by_driver
 from migrator.configs import kubelet, unified_diff
 from migrator.configs.text import ConfigSyntaxError
 from migrator.drain import Move, preview
 from migrator.errors import BlockedError, ConflictError
-from migrator.facts.kubelet_state import enforced, insisted_paths, insisted_root
-from migrator.facts.model import Cluster, Facts, Kubelet
+from migrator.facts.model import Cluster, Facts
 from migrator.plan_options import PlanOptions
 from migrator.plan_table import live_pods
 
@@ -134,11 +133,11 @@ def config_map_change(facts: Facts, options: PlanOptions, text: bytes | None) ->
     except ConfigSyntaxError as error:
         raise BlockedError(
             f"kube-system/{found.name}, data.kubelet:{error.line}: {error.message}",
-            hint=f"mend it: kubectl -n kube-system edit configmap {found.name}",
+            hint=f"mend it: {edit_by_hand(found)}",
         ) from error
     if not edited.edits:
         return None
-    _hold_reserved(facts, found.name, kubelet.read(text))
+    _hold_reserved(facts)
     if cluster.config_map_rights:
         raise BlockedError(
             f"{cluster.kubeconfig} may not change the ConfigMap {found.name}; it lacks: "
@@ -148,39 +147,19 @@ def config_map_change(facts: Facts, options: PlanOptions, text: bytes | None) ->
     return ConfigMapChange(name=found.name, before=text, after=edited.text)
 
 
-def _hold_reserved(facts: Facts, name: str, config: kubelet.KubeletConfig) -> None:
+def _hold_reserved(facts: Facts) -> None:
     """Refuse the new driver where a ConfigMap names cgroups that are other ones under it: nobody makes them for a node that joins.
 
     Raises:
         BlockedError: each such setting, and its place under systemd.
     """
-    if (config.cgroup_driver or unstated(facts)) == Driver.SYSTEMD:
-        return
-    reserved = (
-        ("kubeReservedCgroup", config.kube_reserved_cgroup or ""),
-        ("systemReservedCgroup", config.system_reserved_cgroup or ""),
-    )
-    said = Kubelet(
-        present=True,
-        cgroup_root=config.cgroup_root or "",
-        cgroups_per_qos=config.cgroups_per_qos is not False,
-        reserved_cgroups=tuple((setting, value) for setting, value in reserved if value),
-        enforce_node_allocatable=config.enforce_node_allocatable or (),
-    )
-    places = insisted_paths(said)
-    root = insisted_root(said)
-    named = ((("cgroupRoot", root),) if root else ()) + enforced(said)
-    others = [
-        f"{setting}: {value} ({places.get(setting, 'no name there')})"
-        for setting, value in named
-        if places.get(setting) != f"/{value.strip('/')}"
-    ]
-    if others:
+    others = renamed_by_driver(facts)
+    if others and facts.cluster and facts.cluster.config_map:
         raise BlockedError(
-            f"kube-system/{name}: under systemd these are other cgroups, and the kubelet of a node that joins exits where one "
-            f"is not there (F38, F43): {', '.join(others)}",
+            f"kube-system/{facts.cluster.config_map.name}: under systemd these are other cgroups, and the kubelet of a node "
+            f"that joins exits where one is not there (F38, F43): {', '.join(others)}",
             hint="when new nodes have them before they join, change driver and names together: "
-            f"kubectl -n kube-system edit configmap {name}",
+            + edit_by_hand(facts.cluster.config_map),
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from migrator.audit import Audit
+from migrator.checks.kubeadm import renamed_by_driver
 from migrator.checks.recommend import Verdict
 from migrator.checks.workloads import control_plane
 from migrator.drain import DELETE_DATA, FORCE, DrainOptions, Move, preview
@@ -103,7 +104,7 @@ def _config_map(found: Audit) -> tuple[str, ...]:
     if not _switches(found) or cluster is None or not cluster.reached or cluster.config_map_rights:
         return ()
     here = cluster.config_map
-    if here is None or not here.present or here.driver == "systemd":
+    if here is None or not here.present or here.driver == "systemd" or renamed_by_driver(found.facts):
         return ()
     return (f"kube-system/{here.name}, cgroupDriver {here.driver or 'not stated'}",)
 

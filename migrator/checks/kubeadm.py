@@ -21,7 +21,7 @@ from migrator.checks.cluster import reached
 from migrator.checks.drivers import FLAG_KINDS, effect, effect_of_difference
 from migrator.facts.kubeadm import DRIVER, INSTANCE, PATCHES
 from migrator.facts.kubelets import NodeDriver
-from migrator.facts.model import Facts
+from migrator.facts.model import Facts, KubeletConfigMap
 from migrator.findings import Finding
 
 FILE = "/var/lib/kubelet/config.yaml"
@@ -56,15 +56,34 @@ def config_map_differs(facts: Facts) -> Iterator[Finding]:
         summary = f"{name}, this node is on systemd: kubeadm would take it back"
     else:
         summary = f"{name}: after the switch this node differs from it, and kubeadm would take it back"
+    detail = _what_kubeadm_does(facts, found.driver, gives, inert)
+    remedy = "" if agrees else "cgmigrate cluster plan -o FILE"
+    if others := renamed_by_driver(facts):
+        remedy = edit_by_hand(found)
+        detail += (
+            f" Under systemd these of it are other cgroups, which a new node must have before it joins: {', '.join(others)} (F38, "
+            "F43). So `cluster plan` refuses it: change driver and names together, by hand."
+        )
     yield Finding(
         id="config-map-differs",
         severity=INFO if agrees or inert else WARNING,
         subject=f"configmap/{found.name}",
         summary=summary,
-        detail=_what_kubeadm_does(facts, found.driver, gives, inert),
-        remediation="" if agrees else "cgmigrate cluster plan -o FILE",
+        detail=detail,
+        remediation=remedy,
         reference="F18",
     )
+
+
+def renamed_by_driver(facts: Facts) -> tuple[str, ...]:
+    """Return what the ConfigMap names that the driver systemd would make other cgroups; nothing where kubeadm gives that driver now."""
+    found = facts.cluster.config_map if facts.cluster else None
+    return found.renamed if found and (found.driver or unstated(facts)) != SYSTEMD else ()
+
+
+def edit_by_hand(found: KubeletConfigMap) -> str:
+    """Return the command that opens a ConfigMap in an editor."""
+    return command("kubectl", "-n", "kube-system", "edit", "configmap", found.name)
 
 
 def _docker_decides(facts: Facts) -> bool:

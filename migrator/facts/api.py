@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from migrator.configs import kubelet as kubelet_config
 from migrator.configs.text import ConfigSyntaxError
 from migrator.facts.kubelet import release_of
+from migrator.facts.kubelet_state import renamed
 from migrator.facts.look import Look
 from migrator.facts.model import Budget, ClusterNode, ClusterPod, KubeletConfigMap
 from migrator.kube import ANNOTATION
@@ -47,12 +48,18 @@ def to_config_map(look: Look, raw: Json) -> KubeletConfigMap:
     """Return a ConfigMap of the kubelet; a text in it that cannot be parsed is noted."""
     name = str(meta_of(raw)["name"])
     text = str((raw.get("data") or {}).get("kubelet", "")).encode()
-    driver = ""
+    config = kubelet_config.KubeletConfig()
     try:
-        driver = kubelet_config.read(text).cgroup_driver or ""
+        config = kubelet_config.read(text)
     except ConfigSyntaxError as error:
         look.unknown("cluster.config_map", f"{SYSTEM}/{name}: {error.message}", error.line)
-    return KubeletConfigMap(name=name, present=True, driver=driver, sha256=hashlib.sha256(text).hexdigest())
+    return KubeletConfigMap(
+        name=name,
+        present=True,
+        driver=config.cgroup_driver or "",
+        sha256=hashlib.sha256(text).hexdigest(),
+        renamed=renamed(config),
+    )
 
 
 def to_node(raw: Json) -> ClusterNode:

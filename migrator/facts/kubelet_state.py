@@ -8,6 +8,7 @@ import json
 import re
 
 from migrator.cgroups import SLICE, CgroupName, CgroupNameError, Driver, expand_slice, translate_path
+from migrator.configs.kubelet import KubeletConfig
 from migrator.facts.look import Look
 from migrator.facts.model import Kubelet
 
@@ -118,3 +119,25 @@ def insisted_paths(kubelet: Kubelet) -> dict[str, str]:
                 else place_of_reserved(value, kubelet.driver.value)
             )
     return found
+
+
+def renamed(config: KubeletConfig) -> tuple[str, ...]:
+    """Return what a configuration insists on that is another cgroup under systemd, as `setting: value (its place there)`."""
+    reserved = (
+        ("kubeReservedCgroup", config.kube_reserved_cgroup),
+        ("systemReservedCgroup", config.system_reserved_cgroup),
+    )
+    said = Kubelet(
+        present=True,
+        cgroup_root=config.cgroup_root or "",
+        cgroups_per_qos=config.cgroups_per_qos is not False,
+        reserved_cgroups=tuple((setting, value) for setting, value in reserved if value),
+        enforce_node_allocatable=config.enforce_node_allocatable or (),
+    )
+    places = insisted_paths(said)
+    root = insisted_root(said)
+    return tuple(
+        f"{setting}: {value} ({places.get(setting, 'no name there')})"
+        for setting, value in ((("cgroupRoot", root),) if root else ()) + enforced(said)
+        if places.get(setting) != f"/{value.strip('/')}"
+    )

@@ -408,6 +408,8 @@ class KubeletConfigMap:
     """cgroupDriver in data.kubelet; empty: not stated, kubeadm's and the kubelet's defaults decide."""
     sha256: str = ""
     """Of data.kubelet."""
+    renamed: tuple[str, ...] = ()
+    """What data.kubelet insists on that is another cgroup under systemd, as `setting: value (its place there)` (F38, F43)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import stat
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -118,12 +119,12 @@ class Disk:
         self._files: dict[int, tuple[bytes, int]] = {}
         self._directories: dict[int, dict[str, tuple[int, bool]]] = {}
         self._held: list[int] = []
+        weakref.finalize(self, _give_back, self._held)  # for a test that does not close it
         self.settle()
 
     def close(self) -> None:
         """Give back what keeps inode numbers from being used again."""
-        while self._held:
-            os.close(self._held.pop())
+        _give_back(self._held)
 
     def settle(self) -> None:
         """Take everything that is there now as flushed."""
@@ -228,6 +229,11 @@ class Disk:
     def _below(self, path: str) -> str | None:
         top = str(self.root)
         return path[len(top) :] if path.startswith(top + "/") else None
+
+
+def _give_back(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 def remove_cgroup(path: Path) -> None:

@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,11 +30,14 @@ HERE = Path(__file__).resolve().parents[2]
 NODE = HERE / "tests/nodes/docker-20.10-kubelet-1.20/root"
 CGMIGRATE = Path(sys.executable).parent / "cgmigrate"
 STATE = "var/lib/cgmigrate"
+_BYTECODE = tempfile.TemporaryDirectory(prefix="cgmigrate-bytecode-")
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
     "PYTHONPATH": str(HERE),  # the command of this checkout, also in a clone that shares another's .venv
     "PYTHONHASHSEED": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",  # so that the same run makes the same calls
+    # So that the same run makes the same calls: whoever tests beside this one writes compiled modules too.
+    "PYTHONPYCACHEPREFIX": _BYTECODE.name,
+    "PYTHONDONTWRITEBYTECODE": "1",
 }
 CHANGING = (
     "fsync,rename,renameat,renameat2,mkdir,rmdir,unlink,openat,write,pwrite64,ftruncate,chmod,fchmod,fchown"
@@ -226,6 +230,14 @@ def prepare(place: Path) -> Prepared:
     """Make a node and run it once forward, back and on, to learn what there is to fail."""
     node, plan, log = copy(NODE, place / "node"), place / "plan.json", place / "log"
     _good(here("plan", "--root", node, "-o", plan))
+    compiled = copy(node, place / "compiled")
+    for words in (["apply", plan], ["rollback"]):
+        subprocess.run(
+            [CGMIGRATE, *words, "--root", compiled, "--yes"],
+            env={**ENVIRONMENT, "PYTHONDONTWRITEBYTECODE": ""},
+            check=True,
+            capture_output=True,
+        )
     committed = copy(node, place / "committed")
     _good(process("apply", "--root", committed, plan, "--yes", log=log))
     forward = effects(log, committed)

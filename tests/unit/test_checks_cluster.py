@@ -324,6 +324,7 @@ EXITS = (
 AGAIN = "When the kubelet starts again after that: "
 BEFORE = "When the kubelet starts again before the switch after that: "
 
+RENAMED = ("cgroupRoot: /pods (/pods.slice)",)
 CONFIG_MAPS = [
     (
         "docker",
@@ -372,6 +373,16 @@ CONFIG_MAPS = [
         + f"Here that decides nothing: {FLAGS_ENV}:1 wins over it (F17). "
         + JOIN.format("cgroupfs"),
     ),
+    (
+        "containerd, cgroups that are other ones under systemd",
+        on(switched(), config_map=replace(config_map("cgroupfs"), renamed=RENAMED)),
+        WRITES.format("`cgroupDriver: cgroupfs`")
+        + AGAIN
+        + "the runtime refuses to create sandboxes (F01). "
+        + JOIN.format("cgroupfs")
+        + " Under systemd these of it are other cgroups, which a new node must have before it joins: "
+        "cgroupRoot: /pods (/pods.slice) (F38, F43). So `cluster plan` refuses it: change driver and names together, by hand.",
+    ),
 ]
 
 
@@ -394,6 +405,16 @@ def test_what_kubeadm_would_do_is_told_exactly(facts: Facts, detail: str) -> Non
             on(switched(), config_map=config_map("cgroupfs")),
             "says cgroupfs, this node is on systemd: kubeadm would take it back",
             "cgmigrate cluster plan -o FILE",
+        ),
+        (
+            on(config_map=replace(config_map("cgroupfs"), renamed=RENAMED)),
+            "says cgroupfs: after the switch this node differs from it, and kubeadm would take it back",
+            "kubectl -n kube-system edit configmap kubelet-config-1.20",
+        ),
+        (
+            on(config_map=replace(config_map("systemd"), renamed=RENAMED)),
+            "says systemd: this node, on cgroupfs, agrees with it once it is switched",
+            "",
         ),
         (on(), "says systemd: this node, on cgroupfs, agrees with it once it is switched", ""),
     ],

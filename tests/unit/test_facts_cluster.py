@@ -307,7 +307,17 @@ def test_a_config_map_that_cannot_be_parsed_is_unknown_with_its_line(tmp_path: P
 def test_a_config_map_that_is_silent_names_no_driver(tmp_path: Path) -> None:
     found, unknowns, _ = ask(tmp_path, "w1-admin", {KUBELET_CONFIG: config("kind: KubeletConfiguration\n")})
     assert found.config_map is not None
-    assert (found.config_map.driver, unknowns) == ("", [])
+    assert (found.config_map.driver, found.config_map.renamed, unknowns) == ("", (), [])
+
+
+def test_a_config_map_whose_cgroups_are_other_ones_under_systemd_tells_which(tmp_path: Path) -> None:
+    text = "enforceNodeAllocatable: [pods, kube-reserved]\nkubeReservedCgroup: /kube-reserved\nsystemReservedCgroup: /s\n"
+    found, unknowns, _ = ask(tmp_path, "w1-admin", {KUBELET_CONFIG: config(text)})
+    assert found.config_map is not None
+    assert (("kubeReservedCgroup: /kube-reserved (/kube_reserved.slice)",), []) == (
+        found.config_map.renamed,
+        unknowns,
+    )
 
 
 GONE: Answer = (1, "", 'Error from server (NotFound): configmaps "x" not found\n')

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,10 @@ import pytest
 from migrator.audit import audit
 from migrator.drain import Move
 from migrator.errors import BlockedError, ConflictError
+from migrator.facts.api import to_config_map
+from migrator.facts.look import Look
 from migrator.facts.model import Cluster, Facts, KubeletConfigMap
+from migrator.host import Reader
 from migrator.plan_cluster import config_map_change, drain_params, gate, irreversible
 from migrator.plan_options import PlanOptions
 from migrator.plan_steps import node_steps
@@ -164,8 +166,12 @@ CHANGE = PlanOptions(cluster_config=True)
 
 
 def with_map(text: bytes | None, **fields: object) -> Facts:
-    digest = hashlib.sha256(text or b"").hexdigest()
-    found = KubeletConfigMap(name="kubelet-config-1.20", present=text is not None, driver="", sha256=digest)
+    name = "kubelet-config-1.20"
+    found = KubeletConfigMap(name=name, present=False)
+    if text is not None:
+        found = to_config_map(
+            Look(Reader()), {"metadata": {"name": name}, "data": {"kubelet": text.decode()}}
+        )
     return on(cluster(config_map=found, **fields))
 
 

@@ -67,6 +67,20 @@ def on(found: Cluster | None) -> Facts:
             ("api-timeout", *RUN),
             id="a ConfigMap that may not be changed",
         ),
+        pytest.param(
+            on(
+                cluster(
+                    config_map=KubeletConfigMap(
+                        name="kubelet-config",
+                        present=True,
+                        driver="cgroupfs",
+                        renamed=("cgroupRoot: /pods (/pods.slice)",),
+                    )
+                )
+            ),
+            ("api-timeout", *RUN),
+            id="a ConfigMap that no plan changes",
+        ),
         pytest.param(sample_facts("talos"), (), id="a node that is not ours to change"),
         pytest.param(sample_facts("already-migrated"), (), id="a node that is done"),
         pytest.param(
