@@ -68,14 +68,17 @@ def test_every_command_and_option_is_in_the_reference(name: str) -> None:
     assert options == {option for option in options if re.search(rf"[`\s]{option}[,`\s]", section)}
 
 
-COMMAND_LINE = re.compile(r"`(cgmigrate [^`\n]+)`|^(?:[#$] )?(cgmigrate .+)$", re.MULTILINE)
+IN_A_SENTENCE = re.compile(r"`(cgmigrate [^`\n]+)`")
+IN_A_BLOCK = re.compile(r"^(?:[#$] )?(cgmigrate .+)$", re.MULTILINE)
 
 
 def unknown_words(line: str) -> list[str]:
     """Return the command and the options in `cgmigrate …` that there are not."""
     words = re.split(r" (?:#|>|>>|\||\|\||&&|&|2>\S*)(?: |$)|[;`]", line)[0].split()[1:]
     known = {option for each in get_command(cli.app).params for option in each.opts} | {"--help", "-h"}
-    name = next((each for each in (" ".join(words[i : i + n]) for n in (2, 1) for i in (0, 2)) if each in COMMANDS), "")
+    # A command has one word or two, and may stand behind an option and its value.
+    possible = (" ".join(words[start : start + length]) for length in (2, 1) for start in (0, 2))
+    name = next((each for each in possible if each in COMMANDS), "")
     if name:
         known |= {option for each in COMMANDS[name].params for option in each.opts}
     given = [each.strip("[](),.") for each in words]
@@ -89,7 +92,8 @@ SAYING = [*PAGES, *sorted((ROOT / "migrator").rglob("*.py"))]
 
 @pytest.mark.parametrize("path", SAYING, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_line_that_is_shown_has_a_command_and_options_that_exist(path: Path) -> None:
-    lines = [code or shown for code, shown in COMMAND_LINE.findall(path.read_text(encoding="utf-8"))]
+    page = path.read_text(encoding="utf-8")
+    lines = IN_A_SENTENCE.findall(page) + IN_A_BLOCK.findall("\n".join(FENCE.findall(page)))
 
     assert {} == {line: wrong for line in lines if (wrong := unknown_words(line))}
 
