@@ -27,7 +27,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Switch a Kubernetes node from the cgroupfs to the systemd cgroup driver, with proof and a way back.\n\n"
-    "Without a command, on a terminal, it guides through all of it.",
+    "Without a command, on a terminal, it guides through all of it.\n\n"
+    "Example: cgmigrate audit",
 )
 
 

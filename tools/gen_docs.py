@@ -26,6 +26,7 @@ from migrator.configs.managed import MANAGERS
 from migrator.containerd_dump import RULES as PLAN_RULES
 from migrator.facts.agents import WRITING_UNITS
 from migrator.facts.node import BY_SYSTEM, DISTRIBUTIONS
+from migrator.interrupt import STOPPING
 from migrator.schemas import NAMES, load_schema
 from migrator.steps.registry import KINDS
 from migrator.verify import RULES
@@ -87,8 +88,7 @@ def commands() -> Iterator[str]:
     """Yield the page of all commands, from the objects that print `--help`."""
     group: Any = get_command(cli.app)
     yield "# Commands"
-    yield group.help
-    yield ""
+    yield from _paragraphs(group)
     yield "Without a command: [the guided path](../how-to/guided.md); without a terminal that is a usage error (exit code 2)."
     yield ""
     yield "Results go to stdout, everything else to stderr. What the exit codes mean: [exit codes](exit-codes.md)."
@@ -97,20 +97,23 @@ def commands() -> Iterator[str]:
     yield ""
     yield from _parameters(group)
     for name, command in leaves(group):
-        paragraphs = inspect.cleandoc(command.help).split("\n\n")
         yield f"## {name}"
         yield ""
         yield "```sh"
         yield " ".join(["cgmigrate", name, *_usage(command)])
         yield "```"
         yield ""
-        for paragraph in paragraphs:
-            if paragraph.startswith("Example: "):
-                yield f"Example: `{paragraph.removeprefix('Example: ')}`"
-            else:
-                yield " ".join(paragraph.split("\n"))
-            yield ""
+        yield from _paragraphs(command)
         yield from _parameters(command)
+
+
+def _paragraphs(command: Any) -> Iterator[str]:
+    for paragraph in inspect.cleandoc(command.help).split("\n\n"):
+        if paragraph.startswith("Example: "):
+            yield f"Example: `{paragraph.removeprefix('Example: ')}`"
+        else:
+            yield " ".join(paragraph.split("\n"))
+        yield ""
 
 
 def leaves(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
@@ -160,7 +163,10 @@ def exit_codes() -> Iterator[str]:
         ]
         rows.append([str(int(code)), code.name, meaning, " ".join(causes)])
     yield from _table(["code", "name", "meaning", "when"], rows)
-    yield "`130` is an interrupt by the keyboard while nothing was being changed."
+    yield "A signal that comes while a run is at work stops it with 7. One that comes while nothing is being changed, as at a question,"
+    yield "ends the command with 128 and its number; Ctrl-C at a yes or no is that question's *no*, with 2."
+    yield ""
+    yield from _table(["code", "signal"], [[str(128 + number), number.name] for number in STOPPING])
 
 
 def findings() -> Iterator[str]:

@@ -29,7 +29,12 @@ sys.path.insert(0, str(ROOT))
 from tests.bench import run as bench  # noqa: E402
 from tools import gen_docs  # noqa: E402 - a script beside the package
 
-COMMANDS: dict[str, Any] = dict(gen_docs.leaves(get_command(cli.app)))
+GROUP: Any = get_command(cli.app)
+COMMANDS: dict[str, Any] = dict(gen_docs.leaves(GROUP))
+GROUPS: dict[str, Any] = {
+    "": GROUP,
+    **{name: each for name, each in GROUP.commands.items() if hasattr(each, "commands")},
+}
 PAGES = sorted(
     path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if path.name != "CHANGELOG.md"
 )
@@ -45,27 +50,36 @@ def test_generated_pages_are_what_the_code_says_now() -> None:
     assert gen_docs.stale() == [], "run `make docs`"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_says_what_it_does_and_gives_an_example(name: str) -> None:
-    help_text = COMMANDS[name].help or ""
+def options_of(command: Any) -> set[str]:
+    return {option for each in command.params if each.param_type_name == "option" for option in each.opts}
 
-    assert re.search(rf"^Example: cgmigrate {name}\b", help_text, re.MULTILINE)
-    assert all(parameter.help for parameter in COMMANDS[name].params)
+
+@pytest.mark.parametrize("name", [*GROUPS, *COMMANDS])
+def test_every_command_says_what_it_does_and_gives_an_example(name: str) -> None:
+    command = {**GROUPS, **COMMANDS}[name]
+    what, *_, example = (command.help or "").split("\n\n")
+
+    assert what
+    assert not what.startswith("Example")
+    assert re.match(rf"Example: cgmigrate {name}\b", example)
+    assert [] == [parameter.name for parameter in command.params if not parameter.help or parameter.hidden]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_is_in_the_reference(name: str) -> None:
     page = text("docs", "reference", "commands.md")
     section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-    options = {
-        option
-        for parameter in COMMANDS[name].params
-        if parameter.param_type_name == "option"
-        for option in parameter.opts
-    }
 
     assert section
-    assert options == {option for option in options if re.search(rf"[`\s]{option}[,`\s]", section)}
+    assert [] == missing(options_of(COMMANDS[name]), section)
+
+
+def test_every_option_before_the_command_is_in_the_reference() -> None:
+    assert [] == missing(options_of(GROUP), text("docs", "reference", "commands.md").partition("\n## ")[0])
+
+
+def missing(options: set[str], page: str) -> list[str]:
+    return sorted(option for option in options if not re.search(rf"[`\s]{option}[,`\s]", page))
 
 
 IN_A_SENTENCE = re.compile(r"`(cgmigrate [^`\n]+)`")
@@ -75,12 +89,12 @@ IN_A_BLOCK = re.compile(r"^(?:[#$] )?(cgmigrate .+)$", re.MULTILINE)
 def unknown_words(line: str) -> list[str]:
     """Return the command and the options in `cgmigrate …` that there are not."""
     words = re.split(r" (?:#|>|>>|\||\|\||&&|&|2>\S*)(?: |$)|[;`]", line)[0].split()[1:]
-    known = {option for each in get_command(cli.app).params for option in each.opts} | {"--help", "-h"}
+    known = options_of(GROUP) | {"--help", "-h"}
     # A command has one word or two, and may stand behind an option and its value.
     possible = (" ".join(words[start : start + length]) for length in (2, 1) for start in (0, 2))
     name = next((each for each in possible if each in COMMANDS), "")
     if name:
-        known |= {option for each in COMMANDS[name].params for option in each.opts}
+        known |= options_of(COMMANDS[name])
     given = [each.strip("[](),.") for each in words]
     options = [each.partition("=")[0] for each in given if re.match(r"--?[a-z]", each)]
     bare = not name and given and not given[0].startswith(("-", "…", "NAME"))
@@ -118,8 +132,21 @@ def test_the_readme_gives_every_exit_code_its_meaning() -> None:
     }
 
 
-def test_every_exit_code_has_a_meaning() -> None:
+def test_every_exit_code_has_a_meaning_and_is_in_the_reference() -> None:
+    rows = re.findall(
+        r"^\| (\d+) \| ([A-Z_]+) \| (.+?) \|", text("docs", "reference", "exit-codes.md"), re.MULTILINE
+    )
+
     assert list(ExitCode) == list(EXIT_CODE_MEANING)
+    assert rows == [(str(int(code)), code.name, meaning) for code, meaning in EXIT_CODE_MEANING.items()]
+
+
+def test_the_codes_that_a_signal_ends_a_command_with_are_in_the_reference() -> None:
+    rows = re.findall(
+        r"^\| (\d+) \| (SIG[A-Z]+) \|$", text("docs", "reference", "exit-codes.md"), re.MULTILINE
+    )
+
+    assert sorted(rows) == [("129", "SIGHUP"), ("130", "SIGINT"), ("131", "SIGQUIT"), ("143", "SIGTERM")]
 
 
 @pytest.mark.parametrize("each", [*CHECKS, *PLAN_RULES, *RULES])
