@@ -74,6 +74,16 @@ def test_every_command_and_option_is_in_the_reference(name: str) -> None:
     assert [] == missing(options_of(COMMANDS[name]), section)
 
 
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_every_command_and_option_is_in_the_manual_page(name: str) -> None:
+    page = text("docs", "cgmigrate.1").replace("\\-", "-").replace("\\(aq", "'")
+    title = f"\n.SS {name}\n" if name else "\n.SH OPTIONS\n"
+    section = re.split(r"\n\.S[HS] ", page.partition(title)[2])[0]
+
+    assert section
+    assert [] == missing(options_of({**COMMANDS, "": GROUP}[name]), section)
+
+
 def test_every_option_before_the_command_is_in_the_reference() -> None:
     assert [] == missing(options_of(GROUP), text("docs", "reference", "commands.md").partition("\n## ")[0])
 
