@@ -152,9 +152,7 @@ def test_every_exit_code_has_a_meaning_and_is_in_the_reference() -> None:
 
 
 def test_the_codes_that_a_signal_ends_a_command_with_are_in_the_reference() -> None:
-    rows = re.findall(
-        r"^\| (\d+) \| (SIG[A-Z]+) \|$", text("docs", "reference", "exit-codes.md"), re.MULTILINE
-    )
+    rows = re.findall(r"^\| (\d+) \| (SIG\w+) \|$", text("docs", "reference", "exit-codes.md"), re.MULTILINE)
 
     assert sorted(rows) == [("129", "SIGHUP"), ("130", "SIGINT"), ("131", "SIGQUIT"), ("143", "SIGTERM")]
 
@@ -165,6 +163,14 @@ def test_every_finding_is_in_the_reference(each: str) -> None:
 
     assert f"| [`{each}`](#{each}) |" in page
     assert f"\n### {each}\n" in page
+
+
+def test_no_check_gives_a_finding_an_id_that_is_not_registered() -> None:
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "migrator" / "checks").glob("*.py"))
+    used = {name for source in sources for name in re.findall(r"Finding\(\s*id=\"([^\"]+)\"", source)}
+
+    assert len(used) > len(CHECKS) / 2
+    assert used <= CHECKS.keys()
 
 
 @pytest.mark.parametrize("kind", KINDS)
