@@ -15,6 +15,8 @@ from jsonschema import Draft202012Validator
 from typer.main import get_command
 
 from migrator import __version__, cli
+from migrator.answers import write_answers
+from migrator.audit import audit
 from migrator.checks import CHECKS
 from migrator.checks.recommend import Verdict
 from migrator.containerd_dump import RULES as PLAN_RULES
@@ -27,7 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.bench import run as bench  # noqa: E402
-from tools import gen_docs  # noqa: E402 - a script beside the package
+from tools import gen_docs  # noqa: E402 - scripts beside the package
+from tools.samples import facts  # noqa: E402 - the same
 
 GROUP: Any = get_command(cli.app)
 COMMANDS: dict[str, Any] = dict(gen_docs.leaves(GROUP))
@@ -126,6 +129,15 @@ def test_the_page_about_staying_has_every_recommendation() -> None:
     page = text("docs", "how-to", "when-to-stay-on-cgroupfs.md")
 
     assert [] == [each for each in Verdict if f"| `{each}` |" not in page]
+
+
+def test_the_answers_that_are_shown_are_those_that_are_written_for_a_sample() -> None:
+    (shown,) = re.findall(
+        r"^```yaml\n(.*?)^```", text("docs", "how-to", "unattended.md"), re.MULTILINE | re.DOTALL
+    )
+    written = write_answers(audit(facts("worker-with-budget"))).splitlines()
+
+    assert [] == [line for line in shown.splitlines() if line not in ("…", *written)]
 
 
 def test_the_readme_has_a_line_for_every_command() -> None:
