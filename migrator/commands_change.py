@@ -26,6 +26,7 @@ from migrator.options import (
     OnFailureOption,
     RootOption,
     RunArgument,
+    SettledRunArgument,
     VerboseOption,
     YesOption,
     answers_of,
@@ -267,7 +268,7 @@ def rollback(  # noqa: PLR0917 - the same
 
 
 def forget(
-    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or its beginning.")],
+    run_name: SettledRunArgument,
     yes: YesOption = False,
     answers: AnswersOption = None,
     root: RootOption = None,

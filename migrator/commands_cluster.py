@@ -27,7 +27,8 @@ from migrator.options import (
 cluster = typer.Typer(
     name="cluster",
     no_args_is_help=True,
-    help="Look at and change the ConfigMap that kubeadm writes each node's kubelet configuration from.",
+    help="Look at and change the ConfigMap that kubeadm writes each node's kubelet configuration from.\n\n"
+    "Example: cgmigrate cluster plan",
 )
 
 
