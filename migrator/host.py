@@ -185,7 +185,7 @@ class Reader:
         `keep` are file descriptors that it is given under the same numbers.
 
         Raises:
-            HostError: no live node, no such program, or no answer within `timeout` seconds.
+            HostError: no live node, no such program, one that cannot be run, or no answer within `timeout` seconds.
         """
         if not self.live:
             raise HostError(f"{argv[0]} cannot be asked: {self.root} is an image, not a running node")
@@ -203,6 +203,8 @@ class Reader:
             )
         except FileNotFoundError:
             raise HostError(f"{argv[0]}: no such program on this node") from None
+        except (OSError, ValueError) as error:
+            raise HostError(f"cannot run {argv[0]}: {getattr(error, 'strerror', None) or error}") from error
         except subprocess.TimeoutExpired:
             raise HostError(f"`{' '.join(argv)}` gave no answer within {timeout:g} s") from None
         decode = "utf-8", "replace"

@@ -108,6 +108,27 @@ def test_a_program_that_is_missing_or_hangs_is_an_error(argv: list[str], message
         Reader().run(argv, timeout=0.2)
 
 
+@pytest.mark.parametrize(
+    ("mode", "content", "message"),
+    [
+        (0o644, b"#!/bin/sh\n", "Permission denied"),
+        (0o755, b"\x7fELFxxxx", "Exec format error"),
+        (0o755, b"#!/no/such/shell\n", "no such program"),
+    ],
+)
+def test_a_program_that_cannot_be_run_is_an_error(
+    tmp_path: Path, mode: int, content: bytes, message: str
+) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(content)
+    program.chmod(mode)
+
+    with pytest.raises(HostError, match=f"{program}: {message}"):
+        Reader().run([str(program)])
+    with pytest.raises(HostError, match="null byte"):
+        Reader().run(["echo", "\0"])
+
+
 def test_a_program_is_in_the_root_directory_and_has_the_descriptors_that_it_is_given_and_no_others() -> None:
     given, other = os.memfd_create("given"), os.memfd_create("other")
     os.write(given, b"shown")
