@@ -25,6 +25,7 @@ from migrator.errors import HostError
 MAX_FILE = 8 * 1024 * 1024
 """Bytes: no configuration file of a node is larger; a larger one is refused, not read into memory."""
 
+_ACL = "system.posix_acl_access"
 _LINKS = 40  # the kernel's own limit, see path_resolution(7)
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
 """All that a program of the node is given: nothing of who called the tool."""
@@ -241,6 +242,7 @@ class Host(Reader):
                 stream.write(data)
                 if like and like.kind == "file":
                     os.fchown(stream.fileno(), like.uid, like.gid)
+                    _remove_inherited(stream.fileno(), like)
                     for key, value in like.xattrs:
                         os.setxattr(stream.fileno(), key, base64.b64decode(value))
                 os.fchmod(stream.fileno(), like.mode if like and like.kind == "file" else mode)
@@ -352,6 +354,17 @@ def _can_be_a_name(path: str) -> bool:
 def _temporary(real: Path) -> Path:
     """Return where a file is written before it gets its name: one place, so that a crash leaves nothing unknown."""
     return real.with_name(f".{real.name}.cgmigrate-new")
+
+
+def _remove_inherited(descriptor: int, like: FileState) -> None:
+    """Remove the access control list that a new file has of its directory's default, where the old one had none."""
+    if _ACL in dict(like.xattrs):
+        return
+    try:
+        os.removexattr(descriptor, _ACL)
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise
 
 
 def _refuse_planted(link: Path, path: str) -> None:
