@@ -176,8 +176,8 @@ def _before(reader: Reader, program: str, main: str, *, there: bool) -> bytes:
 def _ask(reader: Reader, argv: Sequence[str], keep: Sequence[int] = ()) -> bytes:
     try:
         done = reader.run(argv, keep=keep)
-    except (HostError, OSError) as error:
-        raise _DumpError(str(error)) from error
+    except HostError as error:
+        raise _DumpError(error.message) from error
     if done.code:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.code}"]
         raise _RefusedError(mask_shapes(lines[-1]))

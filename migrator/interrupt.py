@@ -38,8 +38,9 @@ class Interrupt:
 
     @contextmanager
     def installed(self) -> Iterator[Interrupt]:
-        """Handle these signals inside, and ignore Ctrl-Z."""
-        handlers = [(number, self) for number in STOPPING] + [(signal.SIGTSTP, signal.SIG_IGN)]
+        """Handle these signals inside, and ignore Ctrl-Z; what was ignored before (nohup, a job in the background) stays so."""
+        heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+        handlers = [(number, self) for number in heard] + [(signal.SIGTSTP, signal.SIG_IGN)]
         before = [(number, signal.signal(number, handler)) for number, handler in handlers]
         try:
             yield self
