@@ -202,7 +202,8 @@ def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
         back = {step["id"] for step in document["steps"] if step["params"].get("direction") == "back"}
         left = [each for each in document["deferred"] if each not in back]
         outcome(f"  left to the first boot: {', '.join(left)}")
-    outcome(f"  way back: cgmigrate rollback {run}")
+    image = "" if live else " --root DIR"
+    outcome(f"  way back: cgmigrate rollback {run}{image}")
 
 
 def verification_view(result: Verification, *, table: bool = False) -> None:

@@ -13,6 +13,7 @@ from migrator.checks.base import (
     Check,
     command,
     is_switched,
+    on_disk,
     plural,
     quoted,
     where,
@@ -191,7 +192,7 @@ def cgroup_root(facts: Facts) -> Iterator[Finding]:
                 "the runtime is among them",
                 detail="With a cgroup root of its own the kubelet has its tree below that. The plan removes a stale one at "
                 "the top, and must not touch one that somebody uses.",
-                remediation=command("systemd-cgls", f"{tree.mount}{tree.path}"),
+                remediation=command("systemd-cgls", on_disk(facts, f"{tree.mount}{tree.path}")),
                 reference="F27",
             )
             return

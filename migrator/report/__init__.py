@@ -61,7 +61,7 @@ def report(found: Sources, made: str) -> Report:
             Failure(step=step, error=error) for step, error in (state.failed | state.unwell).items()
         ),
         left=(*state.left, *_restarts(changes)),
-        next=(*_next(found, state), *_traceback(found)),
+        next=(*_next(found, state), *_traceback(found, state)),
         timeline=timeline(found.records, steps, found.log),
         outages=None if not down and (not known or found.plan is None) else down,
         changes=changes,
@@ -178,10 +178,11 @@ def _next(found: Sources, state: RunState) -> Iterator[Todo]:
             yield Todo(command=f"cgmigrate status{image}", what="tells whether it is still at work")
 
 
-def _traceback(found: Sources) -> Iterator[Todo]:
+def _traceback(found: Sources, state: RunState) -> Iterator[Todo]:
     if found.has_traceback:
+        image = "DIR" if state.offline else ""
         yield Todo(
-            command=f"cat {STATE}/runs/{found.run}/traceback.txt",
+            command=f"cat {image}{STATE}/runs/{found.run}/traceback.txt",
             what="shows where cgmigrate failed by a fault of its own; please report it",
         )
 

@@ -6,16 +6,19 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import migrator
 from migrator.checks import run_checks
+from migrator.facts.model import File
 from migrator.facts.store import from_json, to_json
 from tools.samples import facts, names
 
 EVIL = ";touch PWNED $(id)`id`'\"\\;"
 """Closes a quote, ends a command, begins others."""
 
+DAEMON = "/etc/docker/daemon.json"
 PRODUCT = Path(migrator.__file__).parent
 _NAMES = {"name", "namespace", "hostname", "id", "uid", "decided_by"}
 
@@ -49,6 +52,21 @@ def test_no_finding_of_a_hostile_node_suggests_what_a_name_says() -> None:
     assert [] == [(finding, remedy) for finding, remedy in named if spilt(remedy)]
     assert {"api-node-not-drained", "drivers-differ", "kubelet-down", "old-tree-left"} <= {
         each for each, _ in named
+    }
+
+
+def test_a_command_for_an_image_names_no_file_of_the_machine_that_looks_at_it() -> None:
+    exposed = File(path=DAEMON, real_path=DAEMON, present=True, exposed_by="/etc/docker", links=2)
+    named = set()
+    for name in names():
+        node = facts(name)
+        image = replace(node, node=replace(node.node, live=False), files=(*node.files, exposed))
+        named |= {(each.id, each.remediation) for each in run_checks(image)}
+
+    here = re.compile(r"(?:^|; )(?:find|chmod o-w|systemd-cgls) (?:[\w/-]+ )*?'?/")
+    assert [] == [each for each in named if here.search(each[1])]
+    assert {"file-writable-by-all", "file-hard-linked", "old-tree-left"} <= {
+        finding for finding, words in named if "DIR/" in words
     }
 
 
