@@ -24,6 +24,7 @@ from migrator.session import begin, engine_of
 from migrator.show import voice
 from tests.hostile.base import CONTAINERD, DOCKER, STATE, Done, cgmigrate, copy, planned, spawn
 from tests.unit.recorded import KUBECONFIG, kubectl
+from tests.unit.test_containerd_dump import CGROUPFS, judged, node
 
 SECRET = "pl4ntedS3cretQx7"  # noqa: S105 - what is planted
 PAIR = base64.b64encode(f"robot:{SECRET}".encode()).decode()
@@ -347,6 +348,32 @@ def test_no_argument_list_and_no_environment_of_a_process_holds_a_secret(tmp_pat
     assert 0 == done.returncode, done.stderr.decode()
     assert "execve(" in trace.read_text()
     assert [] == holding(trace.read_text())
+
+
+SHOWS_ALL = """tr '\\0' '\\n' < /proc/$$/cmdline >> ASKED
+tr '\\0' '\\n' < /proc/$$/environ >> ASKED
+cat "$2"
+"""
+
+
+def test_a_program_of_the_node_is_started_without_a_secret_in_its_words_and_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A containerd that is shown files with credentials, by a caller whose environment has one."""
+    monkeypatch.setenv("HTTPS_PROXY", URL)
+    asked = tmp_path / "asked"
+    secret = f'[{CRI}.registry.configs."r.example".auth]\npassword = "{SECRET}"\nauth = "{PAIR}"\n'
+    text = CGROUPFS + secret
+    installed = node(tmp_path, SHOWS_ALL.replace("ASKED", str(asked)), text=text)
+
+    found = judged(installed, text.replace("= false", "= true").replace(SECRET, f"{SECRET}2"))
+
+    said = asked.read_text()
+    assert ["containerd-dump-differs"] == [each.id for each in found]
+    assert "\ndump\n" in said
+    assert "\nPATH=" in f"\n{said}"
+    assert [] == holding(said)
+    assert [] == holding("".join(each.summary + each.detail + each.remediation for each in found))
 
 
 def test_kubectl_gets_the_name_of_a_kubeconfig_and_documents_by_a_pipe(tmp_path: Path) -> None:

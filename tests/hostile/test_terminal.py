@@ -347,6 +347,7 @@ def test_nothing_else_in_the_product_writes_to_a_terminal() -> None:
         "prompts.py": 1,
         "options.py": 2,  # the version; JSON, which is ASCII
         "commands_look.py": 2,  # the plan and the schema as JSON
+        "commands_shell.py": 1,  # the completion script, made of the names of commands
         "commands_report.py": 2,  # the page and the text of a report, each text in them through `plain`
         "__main__.py": 1,  # the version
     }
