@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from migrator.kube import Kube
 
 _TICK = 0.2  # seconds between two looks at whether the run should stop
-_ASK_AGAIN = 30.0  # seconds before the same pod is asked about again
+_ASK_AGAIN = 30.0  # seconds of refusals before a pod is asked about, and asked about again
 _BEYOND = 10.0  # seconds after kubectl's own timeout at which a drain is given up whatever kubectl does
 _TOO_LATE = "global timeout reached"  # kubectl's words for its own --timeout
 
@@ -33,7 +34,8 @@ class Draining:
         self._options = options
         self._last: deque[str] = deque(maxlen=20)
         self._going: set[Pod] = set()
-        self._asked: dict[Pod, float] = {}
+        self._held: frozenset[Pod] = frozenset()
+        self._ask_at: dict[Pod, float] = {}
 
     def run(
         self,
@@ -42,6 +44,7 @@ class Draining:
         tell: Callable[[DrainEvent], None],
         check: Callable[[], None],
         decide: Callable[[DrainEvent], str],
+        held: Collection[Pod],
     ) -> None:
         """Run it to its end; see `KubeControl.drain`.
 
@@ -50,6 +53,7 @@ class Draining:
             InterruptedRunError: it was decided to abort.
             KubeError: kubectl cannot be started.
         """
+        self._held = frozenset(held)
         deadline = time.monotonic() + self._options.timeout_seconds + _BEYOND
         refused: tuple[str, DrainEvent] | None = None
         with Lines(argv) as lines:
@@ -63,8 +67,8 @@ class Draining:
             raise self._too_late()
         if code:
             raise StepError(
-                f"`kubectl drain {self._node}` with {self._kube.kubeconfig} failed: {_errors(self._last)}",
-                hint=f"kubectl get pods -A --field-selector spec.nodeName={self._node}",
+                f"`kubectl drain {shlex.quote(self._node)}` with {self._kube.kubeconfig} failed: {_errors(self._last)}",
+                hint=f"kubectl get pods -A --field-selector {shlex.quote(f'spec.nodeName={self._node}')}",
             )
 
     def _hear(
@@ -98,11 +102,16 @@ class Draining:
         return event
 
     def _wants_answer(self, event: DrainEvent) -> bool:
-        """Tell whether this is a refusal about which nobody was asked lately."""
-        pod, now = (event.namespace, event.name), time.monotonic()
-        if event.kind != "blocked" or now < self._asked.get(pod, now):
+        """Tell whether this is a refusal that waiting may not mend, and about which nobody was asked lately.
+
+        A budget that let pods go when the drain began waits for one that comes up elsewhere: that is how a drain goes.
+        """
+        if event.kind != "blocked":
             return False
-        self._asked[pod] = now + _ASK_AGAIN
+        pod, now = (event.namespace, event.name), time.monotonic()
+        if now < self._ask_at.setdefault(pod, now if pod in self._held else now + _ASK_AGAIN):
+            return False
+        self._ask_at[pod] = now + _ASK_AGAIN
         return True
 
     def _decided(self, answer: str, event: DrainEvent) -> StepError | InterruptedRunError:
@@ -156,7 +165,7 @@ def _label(pod: Pod) -> str:
 
 def _look_at_budgets(*pods: Pod) -> str:
     namespaces = sorted({namespace for namespace, _ in pods} - {""})
-    return "; ".join(f"kubectl get pdb -n {each}" for each in namespaces) or "kubectl get pdb -A"
+    return "; ".join(f"kubectl get pdb -n {shlex.quote(each)}" for each in namespaces) or "kubectl get pdb -A"
 
 
 def _errors(lines: Sequence[str]) -> str:

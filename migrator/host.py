@@ -13,6 +13,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shlex
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -204,7 +205,7 @@ class Reader:
         except FileNotFoundError:
             raise HostError(f"{argv[0]}: no such program on this node") from None
         except subprocess.TimeoutExpired:
-            raise HostError(f"`{' '.join(argv)}` gave no answer within {timeout:g} s") from None
+            raise HostError(f"`{shlex.join(argv)}` gave no answer within {timeout:g} s") from None
         decode = "utf-8", "replace"
         return Output(tuple(argv), done.returncode, done.stdout.decode(*decode), done.stderr.decode(*decode))
 

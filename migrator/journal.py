@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from migrator.configs.text import is_deeper
 from migrator.errors import ConflictError, HostError, UsageError
 from migrator.host import Reader, sync_directory
 from migrator.records import Kind, Record, RunState, decode, encode, fold
@@ -84,9 +85,14 @@ class Run:
             ConflictError: absent or damaged.
         """
         try:
-            return json.loads((self.directory / name).read_bytes())
-        except (OSError, ValueError) as error:
-            raise ConflictError(f"cannot read {self.directory / name}: {error}") from error
+            document = json.loads((self.directory / name).read_bytes())
+            if is_deeper(document):
+                raise ValueError("nested too deeply")
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConflictError(
+                f"cannot read {self.directory / name}: {error}; nothing was changed"
+            ) from error
+        return document
 
     def save(self, name: str, data: bytes) -> None:
         """Write a document of the run durably, 0600."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 from migrator.drain import DELETE_DATA, FORCE, DrainEvent, DrainOptions
-from migrator.draining import Draining
+from migrator.draining import Draining, Pod
 from migrator.host import Host, Output, Reader
 from migrator.kubectl import KubeError, check_kubeconfig, find_kubectl, refused, run, shown
 
@@ -201,11 +201,13 @@ class KubeControl(Kube):
         tell: Callable[[DrainEvent], None],
         check: Callable[[], None],
         decide: Callable[[DrainEvent], str],
+        held: Collection[Pod] = (),
     ) -> None:
         """Run `kubectl drain` to its end; `tell` is told every line.
 
         `check` is called five times a second, and ends the drain by raising. `decide` is asked about a pod whose eviction
-        is refused for now, at most once in 30 s for each, and answers `wait`, `skip` or `abort`.
+        is refused for now, and answers `wait`, `skip` or `abort`: about one of `held`, whose budget allowed nothing before
+        the drain began, at once; about any other when it is refused for 30 s; about none more than once in 30 s.
 
         Raises:
             StepError: the answer was `skip`, pods are still there at the deadline, or kubectl gave up.
@@ -215,7 +217,9 @@ class KubeControl(Kube):
         words = ["drain", node, "--ignore-daemonsets", f"--timeout={options.timeout_seconds}s"]
         words += [FORCE] if options.force else []
         words += [self._delete_data()] if options.delete_emptydir_data else []
-        Draining(self, node, options).run(self._argv(*words), tell=tell, check=check, decide=decide)
+        Draining(self, node, options).run(
+            self._argv(*words), tell=tell, check=check, decide=decide, held=held
+        )
 
     def _schedule(self, verb: str, node: str) -> None:
         done = self._call(verb, node)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
-from migrator.checks.base import BLOCKER, WARNING, Check, command, plural
+from migrator.checks.base import BLOCKER, WARNING, Check, command, on_disk, plural
 from migrator.facts.model import Facts, File
 from migrator.findings import Finding
 
@@ -30,7 +30,7 @@ def writable_by_all(facts: Facts) -> Iterator[Finding]:
             detail=(f"{', '.join(others)}. " if others else "")
             + "Whoever can change what kubelet and runtime are started with is root on this node; and what can be "
             "swapped while root writes it is not written.",
-            remediation=command("chmod", "o-w", way),
+            remediation=command("chmod", "o-w", on_disk(facts, way)),
         )
 
 
@@ -56,7 +56,11 @@ def owned_by_others(facts: Facts) -> Iterator[Finding]:
 def hard_linked(facts: Facts) -> Iterator[Finding]:
     """Find configuration files with several names: the change gives one name a file of its own."""
     chains = (*facts.kubelet.driver.chain, *facts.runtime.driver.chain)
-    deciding = {each.path for each in chains} | {facts.kubelet.config_file, facts.runtime.config_file}
+    deciding = {each.path for each in chains} | {
+        facts.kubelet.config_file,
+        facts.runtime.config_file,
+        *facts.runtime.imports,
+    }
     for each in _real(facts):
         if each.links > 1 and each.path in deciding:
             yield Finding(
@@ -66,7 +70,9 @@ def hard_linked(facts: Facts) -> Iterator[Finding]:
                 summary=f"{each.path} has {each.links} names (hard links); a change of it gives this name a file of its own",
                 detail="Files are replaced as a whole, so that a crash leaves the old or the new one. "
                 "The other names keep the old content, and the way back does not tie them together again.",
-                remediation=command("find", "/", "-xdev", "-samefile", each.path),
+                remediation=command(
+                    "find", on_disk(facts, "/"), "-xdev", "-samefile", on_disk(facts, each.path)
+                ),
             )
 
 

@@ -290,7 +290,7 @@ class Drain(OnNode):
         hands.say(f"evicting {len(going)} pods, at most {self.options.timeout_seconds} s")
         try:
             hands.kube_control(self.kubeconfig).drain(
-                self.node, self.options, tell=tell, check=hands.check, decide=decide
+                self.node, self.options, tell=tell, check=hands.check, decide=decide, held=budgets
             )
         except StepError as error:
             if answer == "skip":

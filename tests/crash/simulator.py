@@ -23,7 +23,7 @@ import os
 import re
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -606,9 +606,10 @@ class SimKube(KubeControl):
         tell: Callable[[DrainEvent], None],
         check: Callable[[], None],
         decide: Callable[[DrainEvent], str],
+        held: Collection[tuple[str, str]] = (),
     ) -> None:
         """Evict what has an owner elsewhere."""
-        del options, decide
+        del options, decide, held
         api = self.machine.api_answers()
         for pod in [each for each in self.machine.own_pods() if each.owner == "ReplicaSet"]:
             check()

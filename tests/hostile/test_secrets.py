@@ -36,7 +36,7 @@ CRI = 'plugins."io.containerd.grpc.v1.cri"'
 CONTAINERD_2 = f'''version = 2
 imports = ["/etc/containerd/conf.d/*.toml"]
 [{CRI}.registry.mirrors."docker.io"]
-  endpoint = ["https://robot:{SECRET}@mirror.example"]
+  endpoint = ["https://robot:{SECRET}@mirror.example", "https://robot:it's-{SECRET}@mirror.example"]
 [{CRI}.registry.headers]
   Authorization = ["Basic {PAIR}"]
   X-Meta-Token = ["{SECRET}"]
@@ -87,10 +87,13 @@ ENVIRONMENT = (
     f"KUBELET_TOKEN={SECRET}\n"
     f'KUBELET_EXTRA_ARGS="--token={SECRET} --cgroup-driver=cgroupfs --bootstrap-token {SECRET}"\n'
     f"HTTPS_PROXY={URL}\nREGISTRY_AUTH={PAIR}\n"
+    f"https_proxy=http://robot:o'{SECRET}@proxy.example:3128\nno_proxy=robot:{SECRET}@proxy.example\n"
 )
 UNIT = (
     f'[Service]\nEnvironment="HTTP_PROXY={URL}" "AWS_SECRET_ACCESS_KEY={SECRET}"\n'
     f"Environment=DB_PASSWORD={SECRET}\n# login robot, password {SECRET}: ask ops; url {URL}\n"
+    f"ExecStartPre=-/usr/bin/docker login -u robot -p {SECRET} r.example\n"
+    f"ExecStartPre=-/usr/bin/docker login -u robot -p'it is {SECRET}' r.example\n"
 )
 ACCESS = f"""{KUBECONFIG}users:
 - name: robot
@@ -240,6 +243,12 @@ SAID = [
     f"401 for header Basic {PAIR}",
     f"token {JWT} has expired",
     f"auth {PAIR} was refused",
+    f"Get http://robot:it's-{SECRET}@mirror.example/v2/: no such host",
+    f'Get "http://robot:a b {SECRET}@mirror.example/v2/": no such host',
+    f"parse robot:{SECRET}@mirror.example: first path segment in URL cannot contain colon",
+    f"docker login -p {SECRET} r.example: exit status 1",
+    f"PGPASSWORD={SECRET} psql: exit status 1",
+    f'{{"identitytoken":"{SECRET}"}} is no configuration',
 ]
 
 
@@ -271,6 +280,9 @@ def test_what_a_daemon_said_is_masked_in_errors_facts_journal_and_status(
         "the run 20261122T140509Z-0798b0e6 is open: `cgmigrate resume` or `cgmigrate rollback` first",
         f"/kubepods.slice/kubepods-besteffort.slice/docker-{'0123456789abcdef' * 4}.scope",
         "https://10.99.0.2:6443/api/v1/nodes: connection refused",
+        "https://10.99.0.2:6443/api: x509: certificate is valid for 10.96.0.1, user kubernetes-admin@kubernetes",
+        "failed to pull image r.example:5000/app:1.2@sha256:0123456789abcdef: not found",
+        'unknown key: "exec-opts"',
     ],
 )
 def test_a_sentence_without_a_secret_stays_as_it_is(text: str) -> None:

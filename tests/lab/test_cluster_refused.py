@@ -25,10 +25,15 @@ from .test_cluster_run import ADMIN, is_schedulable, marks, pods_on
 
 
 @pytest.fixture
-def w1(cluster: Cluster) -> Node:
-    """Give the Docker worker, with the admin's kubeconfig beside."""
+def w1(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Node]:
+    """Give the Docker worker, with the admin's kubeconfig beside; a test that fails leaves no run to the next one."""
     cluster.give_admin("w1", ADMIN)
-    return cluster.nodes["w1"]
+    node = cluster.nodes["w1"]
+    failed = request.session.testsfailed
+    yield node
+    if request.session.testsfailed > failed:
+        cgmigrate(node, "rollback", "--no-drain", "--yes", check=None)
+        cluster.kubectl("uncordon", "w1", check=False)
 
 
 @contextmanager
@@ -47,13 +52,16 @@ def unchanged(cluster: Cluster, node: Node) -> Iterator[None]:
 
 @contextmanager
 def workload(cluster: Cluster, name: str) -> Iterator[None]:
-    """Have a workload on w1 inside."""
+    """Have a workload on w1 inside, beside the others, of which the test before may have evicted some."""
+    cluster.wait()
     cluster.apply(name)
     try:
         until(f"the pod of {name}", lambda: _ready(cluster, name), 60, 0.5)
         yield
     finally:
-        cluster.kubectl("delete", "-f", "-", "--wait", input=(FILES / f"{name}.yaml").read_text())
+        manifest = (FILES / f"{name}.yaml").read_text()
+        # Seconds as a rule; this kubelet has been seen to take more than a minute to let a pod go.
+        cluster.kubectl("delete", "-f", "-", "--wait", input=manifest, timeout=240)
         # The garbage collector deletes the pods; after an election it takes a minute to look.
         until(f"the pod of {name} to go", lambda: not _there(cluster, name), 120, 0.5)
 

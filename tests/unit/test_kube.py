@@ -491,8 +491,12 @@ class Told:
         return self._answer
 
 
+HELD = ("default", "strict-76c86ddb9c-8tw9k")
+
+
 def drain(kube: KubeControl, told: Told, options: DrainOptions | None = None) -> None:
-    kube.drain("w1", options or DrainOptions(), tell=told.tell, check=told.check, decide=told.decide)
+    options = options or DrainOptions()
+    kube.drain("w1", options, tell=told.tell, check=told.check, decide=told.decide, held=[HELD])
 
 
 def test_every_line_is_told_with_the_namespace_of_its_pod(tmp_path: Path) -> None:
@@ -594,13 +598,46 @@ def test_the_end_of_a_drain_that_is_skipped_ends_kubectl(tmp_path: Path) -> None
     assert is_gone(tmp_path / "pid")
 
 
-def test_about_a_pod_is_asked_once_in_a_while_and_about_each_pod(tmp_path: Path) -> None:
-    other = BLOCKED.replace("strict-76c86ddb9c-8tw9k", "other")
-    program = kubectl(tmp_path, {DRAIN: (0, f"{BLOCKED}\n{BLOCKED}\n{other}\n{BLOCKED}\n{other}\n", "")})
+def test_a_pod_whose_budget_was_used_up_before_is_asked_about_at_once_and_once_in_a_while(
+    tmp_path: Path,
+) -> None:
+    program = kubectl(tmp_path, {DRAIN: (0, f"{BLOCKED}\n{BLOCKED}\n{BLOCKED}\n", "")})
     told = Told()
     drain(program.kube(), told)
-    assert told.asked == [("default", "strict-76c86ddb9c-8tw9k"), ("default", "other")]
-    assert len(told.events) == 5
+    assert told.asked == [HELD]
+    assert len(told.events) == 3
+
+
+@pytest.mark.parametrize(
+    ("later", "asked"), [(0, []), (29, []), (31, [("default", "web-1")])], ids=["again", "29 s", "31 s"]
+)
+def test_a_pod_that_waits_for_another_to_come_up_elsewhere_is_asked_about_when_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int, asked: list[tuple[str, str]]
+) -> None:
+    blocked = BLOCKED.replace("strict-76c86ddb9c-8tw9k", "web-1")
+    kube = running(
+        tmp_path,
+        f"echo '{blocked.replace(chr(39), '')}'",
+        "sleep 0.5",
+        f"echo '{blocked.replace(chr(39), '')}'",
+    )
+    told, passed = Told(), [0.0]
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + passed[0])
+    tell = told.tell
+
+    def heard(event: DrainEvent) -> None:
+        tell(event)
+        if len(told.events) == 1:
+            assert told.asked == []
+
+    def check() -> None:
+        if told.events:
+            passed[0] = later
+
+    kube.drain("w1", DrainOptions(), tell=heard, check=check, decide=told.decide, held=[HELD])
+    assert len(told.events) == 2
+    assert told.asked == asked
 
 
 def test_a_signal_ends_kubectl_at_once(tmp_path: Path) -> None:
