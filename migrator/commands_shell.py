@@ -22,7 +22,7 @@ class Shell(StrEnum):
 
 
 def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="Whose script.")]) -> None:
-    """Print the script that makes TAB complete commands, options, their values and runs in a shell.
+    """Print the script for TAB in a shell. It completes commands, options, their values and runs.
 
     It goes where the shell looks for it: /etc/bash_completion.d/cgmigrate for bash, _cgmigrate in a directory of zsh's fpath,
     /etc/fish/completions/cgmigrate.fish for fish. This command itself writes no file.

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from typer import Context
 from typer.main import get_command
 
 from migrator import __version__, cli
@@ -66,6 +67,15 @@ def test_every_command_says_what_it_does_and_gives_an_example(name: str) -> None
     assert not what.startswith("Example")
     assert re.match(rf"Example: cgmigrate {name}\b", example)
     assert [] == [parameter.name for parameter in command.params if not parameter.help or parameter.hidden]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_list_of_commands_has_whole_sentences_on_80_columns(group: str) -> None:
+    shown = GROUPS[group].get_help(Context(GROUPS[group], info_name="cgmigrate", terminal_width=78))
+    listed = shown.partition("\nCommands:\n")[2].splitlines()
+
+    assert len(GROUPS[group].commands) == len(listed)
+    assert [] == [line for line in listed if not line.endswith(".") or line.endswith("...")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
