@@ -99,7 +99,7 @@ def carry_out(
         run, _ = begin(host, reviewed, name)
         show.note(f"run {run.name}")
         with (
-            _summary(run, live=host.live),
+            _summary(run, host.root),
             voice(run) as told,
             engine_of(doors_of(host), run, told, interrupt) as engine,
         ):
@@ -126,16 +126,16 @@ def _read_plan(path: Path) -> bytes:
 
 
 @contextmanager
-def _summary(run: Run, *, live: bool) -> Iterator[None]:
+def _summary(run: Run, root: Path) -> Iterator[None]:
     """Show the summary of a run that is taken forward inside, also where it leaves something to the operator."""
     from migrator import show  # noqa: PLC0415 - late
 
     try:
         yield
     except LeftToDoError:
-        show.done(run.name, run.load("plan.json"), live=live)
+        show.done(run.name, run.load("plan.json"), root=root)
         raise
-    show.done(run.name, run.load("plan.json"), live=live)
+    show.done(run.name, run.load("plan.json"), root=root)
 
 
 def _forward(engine: Engine, voice: Voice, on_failure: OnFailure | None, *, new: bool = False) -> None:
@@ -218,7 +218,7 @@ def go_on(
                 engine.back("resumed")
                 show.outcome(f"run {run.name} is rolled back: the node is as it was before")
                 return
-            with _summary(run, live=host.live):
+            with _summary(run, host.root):
                 _forward(engine, told, _policy(on_failure, given))
 
 

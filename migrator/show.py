@@ -28,6 +28,8 @@ from migrator.views import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from migrator.audit import Audit
     from migrator.engine import Progress
     from migrator.facts.kubelets import NodeDriver
@@ -41,15 +43,15 @@ _STATUS_AND_TIME = 36
 """Columns that a run takes besides its name."""
 
 
-def _out(line: str = "") -> None:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+def _out(line: str = "", *, whole: bool = False) -> None:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not whole else sys.maxsize
     sys.stdout.write("".join(f"{piece}\n" for piece in wrap(plain(line), width)))
 
 
-def outcome(line: str) -> None:
-    """Tell on stdout how a run ended; it has ended so whether or not anybody listens."""
+def outcome(line: str, *, whole: bool = False) -> None:
+    """Tell on stdout how a run ended; it has ended so whether or not anybody listens. A command to copy stays `whole`."""
     try:
-        _out(line)
+        _out(line, whole=whole)
         sys.stdout.flush()
     except ValueError:
         pass
@@ -180,8 +182,9 @@ def voice(given: Mapping[str, str] | None = None, *, ask: bool = False) -> Voice
     return Voice(say=say, tell=tell, ask=choose)
 
 
-def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
-    """Show the summary after a run: what changed, what is left, how to go back."""
+def done(run: str, document: Mapping[str, Any], *, root: Path) -> None:
+    """Show the summary after a run: what changed, what is left, how to go back; `root` is `/` or the image's directory."""
+    live = str(root) == "/"
     files = [step["params"]["path"] for step in document["steps"] if step["kind"] == "write-file"]
     if document["scope"] == "cluster":
         names = [step["params"]["name"] for step in document["steps"]]
@@ -207,8 +210,8 @@ def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
         back = {step["id"] for step in document["steps"] if step["params"].get("direction") == "back"}
         left = [each for each in document["deferred"] if each not in back]
         outcome(f"  left to the first boot: {', '.join(left)}")
-    image = "" if live else " --root DIR"
-    outcome(f"  way back: cgmigrate rollback {run}{image}")
+    image = () if live else ("--root", str(root))
+    outcome(f"  way back: {shlex.join(('cgmigrate', 'rollback', run, *image))}", whole=True)
 
 
 def verification_view(result: Verification, *, witnesses: bool = False) -> None:
