@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -241,7 +242,7 @@ class CriControl(Cri):
         if left:
             raise HostError(
                 f"the runtime at {self.socket} still has sandboxes or containers after their removal: {', '.join(left)}",
-                hint=f"crictl --runtime-endpoint unix://{self.socket} rmp --force --all",
+                hint=f"crictl --runtime-endpoint {shlex.quote(f'unix://{self.socket}')} rmp --force --all",
             )
         return len(sandboxes) + len(containers)
 

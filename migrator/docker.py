@@ -7,6 +7,7 @@ With docker.socket active, any call to a stopped dockerd starts it; so every cal
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -154,7 +155,7 @@ class DockerControl(Docker):
         if left:
             raise HostError(
                 f"docker still has {_count(len(left), 'container')} of Kubernetes after their removal: {', '.join(left)}",
-                hint=f"docker rm --force {' '.join(left)}",
+                hint=f"docker rm --force {shlex.join(left)}",
             )
         return len(everything)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -66,8 +67,8 @@ class Draining:
             raise self._too_late()
         if code:
             raise StepError(
-                f"`kubectl drain {self._node}` with {self._kube.kubeconfig} failed: {_errors(self._last)}",
-                hint=f"kubectl get pods -A --field-selector spec.nodeName={self._node}",
+                f"`kubectl drain {shlex.quote(self._node)}` with {self._kube.kubeconfig} failed: {_errors(self._last)}",
+                hint=f"kubectl get pods -A --field-selector {shlex.quote(f'spec.nodeName={self._node}')}",
             )
 
     def _hear(
@@ -164,7 +165,7 @@ def _label(pod: Pod) -> str:
 
 def _look_at_budgets(*pods: Pod) -> str:
     namespaces = sorted({namespace for namespace, _ in pods} - {""})
-    return "; ".join(f"kubectl get pdb -n {each}" for each in namespaces) or "kubectl get pdb -A"
+    return "; ".join(f"kubectl get pdb -n {shlex.quote(each)}" for each in namespaces) or "kubectl get pdb -A"
 
 
 def _errors(lines: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shlex
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -207,7 +208,7 @@ class Reader:
         except (OSError, ValueError) as error:
             raise HostError(f"cannot run {argv[0]}: {getattr(error, 'strerror', None) or error}") from error
         except subprocess.TimeoutExpired:
-            raise HostError(f"`{' '.join(argv)}` gave no answer within {timeout:g} s") from None
+            raise HostError(f"`{shlex.join(argv)}` gave no answer within {timeout:g} s") from None
         decode = "utf-8", "replace"
         return Output(tuple(argv), done.returncode, done.stdout.decode(*decode), done.stderr.decode(*decode))
 

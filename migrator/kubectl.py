@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import selectors
+import shlex
 import signal
 import stat
 import subprocess
@@ -141,12 +142,14 @@ def check_kubeconfig(reader: Reader, path: str) -> None:
         raise _unusable(str(error), "run as root, or give another one: --kubeconfig FILE") from None
     danger = "who could have kubectl run any program as you"
     if found.st_uid not in {0, os.geteuid(), *_invoking("SUDO_UID")}:
-        raise _unusable(f"{path} belongs to uid {found.st_uid}, {danger}", f"chown root: {path}")
+        raise _unusable(f"{path} belongs to uid {found.st_uid}, {danger}", f"chown root: {shlex.quote(path)}")
     if found.st_mode & stat.S_IWOTH or (
         found.st_mode & stat.S_IWGRP and found.st_gid not in {0, *_invoking("SUDO_GID")}
     ):
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
-        raise _unusable(f"{path} can be written by others (mode {mode}), {danger}", f"chmod 0600 {path}")
+        raise _unusable(
+            f"{path} can be written by others (mode {mode}), {danger}", f"chmod 0600 {shlex.quote(path)}"
+        )
     if directory.st_mode & stat.S_IWOTH and not directory.st_mode & stat.S_ISVTX:
         mode = f"{stat.S_IMODE(directory.st_mode):04o}"
         raise _unusable(
@@ -167,7 +170,9 @@ def _check_content(path: str, data: bytes) -> None:
     if not isinstance(clusters, list) or not clusters:
         entry = mapping.entry("clusters") if mapping else None
         line = text.line_at(mapping.text, yamltext.start_of(entry.key_event)) if mapping and entry else 1
-        raise _unusable(f"{path}:{line}: a kubeconfig with no `clusters`", _HINTS["kubeconfig"].format(path))
+        raise _unusable(
+            f"{path}:{line}: a kubeconfig with no `clusters`", _HINTS["kubeconfig"].format(shlex.quote(path))
+        )
 
 
 def _unusable(message: str, hint: str) -> KubeError:
@@ -195,7 +200,7 @@ def run(argv: Sequence[str], kubeconfig: str, *, limit: float, document: str | N
             raise KubeError(
                 f"`{shown(argv)}` with {kubeconfig} gave no answer within {limit:g} s",
                 kind="unreachable",
-                hint=_HINTS["unreachable"].format(kubeconfig),
+                hint=_HINTS["unreachable"].format(shlex.quote(kubeconfig)),
             ) from None
         except BaseException:
             _signal(process, signal.SIGKILL)
@@ -212,7 +217,7 @@ def refused(done: Output, kubeconfig: str) -> KubeError:
     """Return the error that a failed kubectl told."""
     text = said((done.stderr or done.stdout).splitlines())
     kind = kind_of(text)
-    hint = _HINTS.get(kind, "").format(kubeconfig)
+    hint = _HINTS.get(kind, "").format(shlex.quote(kubeconfig))
     return KubeError(f"`{shown(done.argv)}` with {kubeconfig}: {text}", kind=kind, hint=hint)
 
 
@@ -233,7 +238,7 @@ def said(lines: Iterable[str]) -> str:
 
 def shown(argv: Sequence[str]) -> str:
     """Return a command as an operator would type it, without the options that are the same in all of them."""
-    return " ".join(("kubectl", *(word for word in argv[1:] if not word.startswith(_OWN_OPTIONS))))
+    return shlex.join(("kubectl", *(word for word in argv[1:] if not word.startswith(_OWN_OPTIONS))))
 
 
 class Lines:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from migrator.cgroups import Driver
-from migrator.checks.base import plural, pod_label
+from migrator.checks.base import command, plural, pod_label
 from migrator.checks.kubeadm import edit_by_hand, renamed_by_driver
 from migrator.configs import kubelet, unified_diff
 from migrator.configs.text import ConfigSyntaxError
@@ -61,7 +61,7 @@ def gate(facts: Facts, options: PlanOptions) -> tuple[Move, ...]:
     if cluster.node is None:
         raise BlockedError(
             f"the API server does not give the Node {cluster.node_name}, so it cannot be cordoned",
-            hint=f"kubectl --kubeconfig {cluster.kubeconfig} get node {cluster.node_name}; or name it: --node NAME; or "
+            hint=f"{command('kubectl', '--kubeconfig', cluster.kubeconfig, 'get', 'node', cluster.node_name)}; or name it: --node NAME; or "
             + ELSEWHERE,
         )
     moves = preview(cluster, options.drain)
@@ -96,7 +96,7 @@ def _hold_drained(facts: Facts, cluster: Cluster, options: PlanOptions) -> None:
     if cluster.node is not None and not cluster.node.unschedulable:
         raise BlockedError(
             f"{cluster.node.name} is empty but not cordoned: pods may come at any moment",
-            hint=f"kubectl cordon {cluster.node.name}, from where you have access",
+            hint=f"{command('kubectl', 'cordon', cluster.node.name)}, from where you have access",
         )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -299,7 +300,7 @@ def parse_show(text: str) -> dict[str, dict[str, str]]:
 
 
 def _failure(verb: str, unit: str, why: str) -> HostError:
-    return HostError(f"cannot {verb} {unit}: {why}", hint=f"journalctl -u {unit}")
+    return HostError(f"cannot {verb} {unit}: {why}", hint=shlex.join(("journalctl", "-u", unit)))
 
 
 def _reached(verb: str, before: UnitState, now: UnitState) -> bool:

@@ -314,12 +314,14 @@ def run_plain(arguments: Sequence[str]) -> bool:
 
 
 def _path(path: str, to: Driver, runtime: Runtime | None, cgroup_root: str | None) -> str:
-    from pathlib import Path  # noqa: PLC0415 - late: the filter starts faster without
+    import shlex  # noqa: PLC0415 - late: the filter starts faster without
+    from pathlib import Path  # noqa: PLC0415
 
     known = parse(path, cgroup_root) is not None
     if not known and MOUNTS.isdisjoint(path.split("/")) and Path(path).is_file():
         raise UsageError(
-            f"{path} is a file, not a cgroup", hint=f"--in-place {path}, or `translate - < {path}`"
+            f"{path} is a file, not a cgroup",
+            hint=f"--in-place {shlex.quote(path)}, or `translate - < {shlex.quote(path)}`",
         )
     # A slice is named by its bare word, by systemd and in the kubelet's configuration.
     if not known and "/" not in path and KUBEPODS not in path and not path.endswith(SLICE):

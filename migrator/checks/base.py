@@ -116,6 +116,16 @@ def command(*words: str) -> str:
     return shlex.join(words)
 
 
+def on_disk(facts: Facts, path: str) -> str:
+    """Return where a command finds a path of the node: of an image, below the directory that was given as `--root DIR`."""
+    return path if facts.node.live else f"DIR{path}"
+
+
+def quoted(place: str) -> str:
+    """Return a place as it can be pasted into a shell: a path with what is odd in it quoted, other words as they are."""
+    return shlex.quote(place) if place.startswith("/") else place
+
+
 def plural(count: int, noun: str) -> str:
     """Return `1 pod`, `2 pods`; a noun of several words bends at its end."""
     ending = "" if count == 1 else "ies" if noun.endswith("y") else "s"

@@ -224,7 +224,7 @@ def control_plane_busy(facts: Facts) -> Iterator[Finding]:
                 severity=BLOCKER,
                 subject=f"node/{each.name}",
                 summary=f"{each.name} of the control plane {why}, and only one at a time may be away",
-                remediation=f"cgmigrate status on {each.name}"
+                remediation=f"`cgmigrate status` on {each.name}"
                 if each.run
                 else command("kubectl", "get", "nodes"),
                 reference="F33",

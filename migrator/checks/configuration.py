@@ -13,7 +13,9 @@ from migrator.checks.base import (
     Check,
     command,
     is_switched,
+    on_disk,
     plural,
+    quoted,
     where,
 )
 from migrator.checks.drivers import FLAG_KINDS
@@ -39,7 +41,7 @@ def dockerd_flag_conflict(facts: Facts) -> Iterator[Finding]:
             "dockerd will not start again",
             detail="dockerd refuses a directive that is specified both as a flag and in the configuration file, "
             "even with the same value.",
-            remediation=f"remove --exec-opt from {where(flags[-1])}, "
+            remediation=f"remove --exec-opt from {quoted(where(flags[-1]))}, "
             "then " + command("systemctl", "daemon-reload"),
             reference="F15",
         )
@@ -161,7 +163,7 @@ def cgroup_root(facts: Facts) -> Iterator[Finding]:
                     "controller of the top that it uses, or give it no root"
                 )
                 if each.place
-                else f"{ROOT}: {root.rstrip('/').removesuffix('.slice')}"
+                else f"{ROOT}: {quoted(root.rstrip('/').removesuffix('.slice'))}"
                 if root.rstrip("/").endswith(".slice")
                 else "give it a root whose parts are names of no units, or none",
                 reference="F43",
@@ -190,7 +192,7 @@ def cgroup_root(facts: Facts) -> Iterator[Finding]:
                 "the runtime is among them",
                 detail="With a cgroup root of its own the kubelet has its tree below that. The plan removes a stale one at "
                 "the top, and must not touch one that somebody uses.",
-                remediation=command("systemd-cgls", f"{tree.mount}{tree.path}"),
+                remediation=command("systemd-cgls", on_disk(facts, f"{tree.mount}{tree.path}")),
                 reference="F27",
             )
             return

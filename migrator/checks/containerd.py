@@ -175,7 +175,7 @@ def handler_left(facts: Facts) -> Iterator[Finding]:
             summary=f"handler {each.name} was left on cgroupfs while the default handler {default.name} uses systemd",
             detail="Pods of its runtime class run in literal `...slice:cri-containerd:<id>` cgroups, "
             "outside the limits of their pods, and nothing says so.",
-            remediation=f"set SystemdCgroup = true in the options of handler {each.name}, restart containerd, "
+            remediation=f"set SystemdCgroup = true in the options of handler {command(each.name)}, restart containerd, "
             "and delete the pods that use it",
             reference="F11",
         )

@@ -16,6 +16,7 @@ from migrator.checks.base import (
     kubelet_driver,
     kubelet_unit,
     other,
+    quoted,
     runtime_service,
     version,
     where,
@@ -42,7 +43,7 @@ def drivers_differ(facts: Facts) -> Iterator[Finding]:
         detail=f"The kubelet's driver is decided by {where(kubelet.decided_by)}, "
         f"the runtime's by {where(runtime.decided_by)}. Effect: {effect}.",
         remediation="make both sides agree first, so that there is one state to start from and to come back to: "
-        f"change {where(kubelet.decided_by)} or {where(runtime.decided_by)}, then "
+        f"change {quoted(where(kubelet.decided_by))} or {quoted(where(runtime.decided_by))}, then "
         + command("systemctl", "restart", runtime_service(facts), kubelet_unit(facts)),
         reference=reference,
     )
@@ -100,7 +101,7 @@ def driver_unknown(facts: Facts) -> Iterator[Finding]:
                 subject=where(driver.decided_by),
                 summary=f"{name} is given the cgroup driver `{driver.value}`, which is none",
                 detail="A driver is `cgroupfs` or `systemd`. Quotes that reach the program literally are a known cause.",
-                remediation=f"correct {where(driver.decided_by)}",
+                remediation=f"correct {quoted(where(driver.decided_by))}",
                 reference="F03",
             )
 
@@ -144,7 +145,7 @@ def running_driver_differs(facts: Facts) -> Iterator[Finding]:
             summary=f"{name} runs with {running.value}, its configuration says {configured.value}",
             detail=f"{where(configured.decided_by)} was changed and {unit} was not restarted since. "
             "A plan made from the files would not describe what runs, and its rollback would not bring that back.",
-            remediation=f"put {where(configured.decided_by)} back to {running.value}, or "
+            remediation=f"put {quoted(where(configured.decided_by))} back to {running.value}, or "
             + command("systemctl", "restart", unit)
             + " if the change is meant",
             reference="F17" if name == "kubelet" else "",

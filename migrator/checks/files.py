@@ -6,7 +6,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
-from migrator.checks.base import BLOCKER, WARNING, Check, command, plural
+from migrator.checks.base import BLOCKER, WARNING, Check, command, on_disk, plural
 from migrator.facts.model import Facts, File
 from migrator.findings import Finding
 
@@ -30,7 +30,7 @@ def writable_by_all(facts: Facts) -> Iterator[Finding]:
             detail=(f"{', '.join(others)}. " if others else "")
             + "Whoever can change what kubelet and runtime are started with is root on this node; and what can be "
             "swapped while root writes it is not written.",
-            remediation=command("chmod", "o-w", way),
+            remediation=command("chmod", "o-w", on_disk(facts, way)),
         )
 
 
@@ -70,7 +70,9 @@ def hard_linked(facts: Facts) -> Iterator[Finding]:
                 summary=f"{each.path} has {each.links} names (hard links); a change of it gives this name a file of its own",
                 detail="Files are replaced as a whole, so that a crash leaves the old or the new one. "
                 "The other names keep the old content, and the way back does not tie them together again.",
-                remediation=command("find", "/", "-xdev", "-samefile", each.path),
+                remediation=command(
+                    "find", on_disk(facts, "/"), "-xdev", "-samefile", on_disk(facts, each.path)
+                ),
             )
 
 

@@ -6,7 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from migrator.changes import gvisor_handlers, why_left
-from migrator.checks.base import INFO, WARNING, Check, is_switched, where
+from migrator.checks.base import (
+    INFO,
+    WARNING,
+    Check,
+    is_switched,
+    quoted,
+    where,
+)
 from migrator.configs.gvisor import FIRST_SYSTEMD, release
 from migrator.facts.model import Facts, Source
 from migrator.findings import Finding
@@ -38,7 +45,7 @@ def gvisor_driver(facts: Facts) -> Iterator[Finding]:
         elif switched:
             summary = f"handler {each.name} is gVisor and was left on cgroupfs while the node uses systemd"
             detail = _OUTSIDE
-            remedy = f"set {_SETTING} of {each.path}, and delete the pods that use it"
+            remedy = f"set {_SETTING} of {quoted(each.path)}, and delete the pods that use it"
         else:
             known = release(each.version) is not None
             severity = INFO if known else WARNING

@@ -14,6 +14,7 @@ from migrator.checks.base import (
     command,
     is_switched,
     kubelet_driver,
+    quoted,
     version,
     where,
 )
@@ -191,7 +192,7 @@ def _as_they_are(facts: Facts) -> set[tuple[str, str]]:
 def _patch_remedy(path: str, driver: str, names: list[str]) -> str:
     wanted = [f"`{DRIVER}: {SYSTEMD}`"] if driver not in ("", SYSTEMD) else []
     wanted += [f"{name} as it is in {FILE} then" for name in names]
-    return f"once the node is switched, in {path}: {', '.join(wanted)}; or take the line{'s' if len(wanted) > 1 else ''} out"
+    return f"once the node is switched, in {quoted(path)}: {', '.join(wanted)}; or take the line{'s' if len(wanted) > 1 else ''} out"
 
 
 def consequences(driver: str, nodes: Iterable[NodeDriver]) -> list[str]:

@@ -14,6 +14,7 @@ from migrator.checks.base import (
     Check,
     command,
     is_switched,
+    on_disk,
     other,
     plural,
     pod_label,
@@ -67,7 +68,7 @@ def stale_target_tree(facts: Facts) -> Iterator[Finding]:
         # v1 controller directories outlive the units, hence the second half: lab, 6.5.
         remediation=_emptied(facts, populated)
         + "systemctl stop 'kubepods*.slice'"
-        + (f"; {_rmdir(trees)}" if trees else ""),
+        + (f"; {_rmdir(facts, trees)}" if trees else ""),
         reference="F22",
     )
 
@@ -85,7 +86,7 @@ def old_tree_left(facts: Facts) -> Iterator[Finding]:
         summary="the old tree of cgroupfs is still there beside kubepods.slice"
         + (f", with processes in {plural(populated, 'directory')}" if populated else ", empty"),
         detail="The kubelet never looks at it again, and it keeps its share of the CPU. " + _where(trees),
-        remediation=_emptied(facts, populated) + _rmdir(trees),
+        remediation=_emptied(facts, populated) + _rmdir(facts, trees),
         reference="F30" if populated else "F26",
     )
 
@@ -224,9 +225,9 @@ def _emptied(facts: Facts, populated: int) -> str:
     return "crictl rmp -fa && "
 
 
-def _rmdir(trees: list[Tree]) -> str:
+def _rmdir(facts: Facts, trees: list[Tree]) -> str:
     # Plain rmdir, depth first: it cannot remove what lives.
-    paths = [each.mount + each.path for each in trees]
+    paths = [on_disk(facts, each.mount + each.path) for each in trees]
     return command("find", *paths, "-depth", "-type", "d") + r" -exec rmdir {} \;"
 
 

@@ -111,7 +111,7 @@ def reserved_limits_reset(facts: Facts) -> Iterator[Finding]:
                 subject=f"{facts.kubelet.config_file or 'kubelet'}: {setting}",
                 summary=f"the limits that the kubelet sets on `{value}` are lost at the next daemon-reload",
                 detail="The slice is systemd's own, which writes its own values again; a run reloads systemd.",
-                remediation=f"set MemoryMax= and CPUWeight= in a drop-in of {value.rpartition('/')[2]}",
+                remediation=f"set MemoryMax= and CPUWeight= in a drop-in of {command(value.rpartition('/')[2])}",
                 reference="F42",
             )
 

@@ -11,6 +11,7 @@ from migrator.checks.base import (
     WARNING,
     Check,
     plural,
+    quoted,
     version,
 )
 from migrator.facts.model import Facts
@@ -94,7 +95,7 @@ def cgroup_v1_maintenance(facts: Facts) -> Iterator[Finding]:
             detail=f"The node is in {mode} mode, and failCgroupV1 is true by default from 1.35 on. "
             "The restart that the switch needs would be the end of this kubelet, whatever the driver.",
             remediation="move the node to cgroup v2, or set `failCgroupV1: false` in "
-            + (facts.kubelet.config_file or "the kubelet's configuration"),
+            + (quoted(facts.kubelet.config_file) or "the kubelet's configuration"),
             reference="F61",
         )
         return

@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from migrator.checks.base import WARNING, Check, command, is_switched, plural
+from migrator.checks.base import (
+    WARNING,
+    Check,
+    command,
+    is_switched,
+    plural,
+    quoted,
+)
 from migrator.facts.model import Facts, Reference, ReferringFile
 from migrator.findings import Finding
 from migrator.reference_changes import kept
@@ -59,7 +66,7 @@ def _remedy(each: ReferringFile, *, changed: bool, left: bool) -> str:
     restart = f"then {command('systemctl', 'restart', *each.readers)}" if each.readers else ""
     words = [
         "cgmigrate plan --references -o plan.json" if changed else "",
-        f"edit {each.file.path} by hand" if left else "",
+        f"edit {quoted(each.file.path)} by hand" if left else "",
     ]
     return ", ".join(filter(None, (" and ".join(filter(None, words)), restart)))
 

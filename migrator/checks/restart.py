@@ -6,7 +6,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from migrator.checks.base import BLOCKER, INFO, SYSTEMD, WARNING, Check, is_switched, kubelet_unit, plural
+from migrator.checks.base import (
+    BLOCKER,
+    INFO,
+    SYSTEMD,
+    WARNING,
+    Check,
+    is_switched,
+    kubelet_unit,
+    plural,
+    quoted,
+)
 from migrator.facts.kubelet_state import enforced, insisted_paths
 from migrator.facts.model import Facts
 from migrator.findings import Finding
@@ -36,7 +46,7 @@ def checkpoint_policy(facts: Facts) -> Iterator[Finding]:
                 subject=path,
                 summary=f"{path} is of policy `{kept}`, and {setting} is `{configured}`: the kubelet will not start again",
                 detail="It refuses a checkpoint of another policy. The driver alone never needs the file removed.",
-                remediation=f"put {setting} back to `{kept}`; or drain the node, stop the kubelet, remove {path}, "
+                remediation=f"put {setting} back to `{kept}`; or drain the node, stop the kubelet, remove {quoted(path)}, "
                 "start the kubelet",
                 reference="F60",
             )

@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from migrator.checks.base import BLOCKER, INFO, WARNING, Check, command, plural
+from migrator.checks.base import (
+    BLOCKER,
+    INFO,
+    WARNING,
+    Check,
+    command,
+    plural,
+    quoted,
+)
 from migrator.checks.distribution import WHERE_TO_CHANGE
 from migrator.facts.model import Facts, Unknown
 from migrator.findings import Finding
@@ -122,7 +130,7 @@ def config_unreadable(facts: Facts) -> Iterator[Finding]:
             subject=at,
             summary=f"{each.subject} cannot be used: {each.reason}",
             detail="What it says about the driver is unknown, and it could not be changed safely.",
-            remediation=f"correct {at}, then run `cgmigrate audit` again",
+            remediation=f"correct {quoted(at)}, then run `cgmigrate audit` again",
             reference="F16",
         )
 

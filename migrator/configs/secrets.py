@@ -19,7 +19,21 @@ from migrator.configs.text import line_end, line_start
 MASK = "…masked…"
 
 _WHOLE_WORDS = frozenset(
-    ["auths", "pass", "passwd", "pwd", "creds", "cred", "jwt", "bearer", "cookie", "cookies", "key", "keys"],
+    [
+        "auths",
+        "pass",
+        "passwd",
+        "pwd",
+        "creds",
+        "cred",
+        "pw",
+        "jwt",
+        "bearer",
+        "cookie",
+        "cookies",
+        "key",
+        "keys",
+    ],
 )
 _INSIDE_WORDS = ("password", "passphrase", "secret", "token", "credential", "identitytoken")
 # KubeletConfiguration has harmless sections of these names; a scalar under them is an HTTP header.
@@ -35,9 +49,31 @@ _FLAG = re.compile(
     r"""(?:[ \t]*\\?\r?\n[ \t]*(?:-[ \t]+)?|[ \t]*,\s*|[ \t]+(?!\\\r?\n))"""
     r"""(?P<quote>\\?["'])?(?=[^\s"'-])""",
 )
-_ASSIGNED_FLAG = re.compile(
-    r"""(?<![\w-])--?(?P<name>[A-Za-z][\w-]*)=(?P<value>"[^"\n]*"?|'[^'\n]*'?|[^\s"'`,;]+)"""
+# In prose a word with `=`, and a value in quotes; "unknown key: exec-opts" has neither.
+_ASSIGNED = re.compile(
+    r"""(?<![\w.])(?P<name>\w[\w.\-]{0,127}+)"""
+    r"""(?:=|\\*["']?[ \t]*[:=][ \t]*(?=\\*["']))(?P<value>\\*"[^"\n]*"?|'[^'\n]*'?|[^\s"'`,;]+)"""
 )
+_HARMLESS_IN_PROSE = frozenset({"key", "keys", "pass"})
+_FLAG_ARGUMENT = r"""(?:\\?["']?(?:[ \t]*\\?\r?\n[ \t]*(?:-[ \t]+)?|[ \t]*,\s*|[ \t]+|=))?"""
+_PROGRAMS = {
+    "p": r"login|sshpass|mysql\w*|mariadb[\w-]*|mongo\w*|7z\w*|rar|rabbitmqadmin",
+    "P": r"zip|unzip|ipmitool|mosquitto_\w+|sqlcmd",
+    "a": r"redis-cli",
+    "w": r"ldap\w+",
+    "kK": r"openssl",
+    "uUbE": r"curl",
+    "u": r"lftp",
+    "U": r"smb\w+|rpcclient",
+    "AX": r"snmp\w+",
+}
+"""Programs by the letters of the flags with which they are given a password (their manual pages)."""
+_PROGRAM = re.compile(
+    "|".join(rf"(?P<of_{letters}>(?<![\w.-])(?:{names})(?![\w-]))" for letters, names in _PROGRAMS.items())
+)
+_COMMAND = re.compile(r"(?:\\\r?\n|[^\n])+")
+_GIVEN_ON_STDIN = re.compile(r"-stdin\b|\bchpasswd\b")
+_SAID = re.compile(r"(?<![\w-])(?:echo|printf)[ \t]+(?P<hide>[^|\n]+)|<<<[ \t]*(?P<string>[^|;\n]+)")
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))[#;][^\n]*(?<!\r)", re.MULTILINE)
 _TELLING_WORD = re.compile(r"(?i)(?:password|passphrase|passwd|secret|token|credential)s?\b")
 _HEADER = re.compile(r"^[ \t]*\[{1,2}(?P<name>[^\n#=]*?)\]{1,2}[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
@@ -55,17 +91,37 @@ _SHAPES = (
     re.compile(r"(?<=-----BEGIN )[^\n]*?-----(?s:.)*?(?=-----END |\Z)"),
     re.compile(r"(?<![\w-])(?i:basic|bearer|negotiate)[ \t]+(?P<hide>[A-Za-z0-9+/=._~\-]{6,})"),
     re.compile(r"\beyJ[\w-]{8,999}\.[\w-]+(?:\.[\w-]*)?"),
+    re.compile(r"\bpass:(?P<hide>[^\s\"']+)"),
     re.compile(r"\bLS0tLS1[A-Za-z0-9+/=]+"),
     re.compile(r"\b(?:gh[opsur]_|github_pat_|glpat-|dckr_(?:pat|oat)_|xox[abp]-|AKIA)[\w-]{8,}"),
     re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b"),
-    # sshpass(1), mysql(1), curl(1); a user and a group in numbers are no password
-    re.compile(r"\bsshpass[ \t]+-p[ \t]*[\"']?(?P<hide>[^\s\"']+)"),
-    re.compile(r"\b(?:mysql|mariadb)\w{0,20}[ \t](?:[^\n|;]{0,200}[ \t])?-p(?P<hide>[^\s\"']+)"),
     re.compile(
-        r"(?<![\w-])(?:-u|--user|--proxy-user)(?:[ \t]+|=)[\"']?[^\s:\"']{1,64}:(?P<hide>(?!\d+(?:[\s\"']|$))[^\s\"']+)"
+        r"(?<![\w-])(?i:(?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]{0,40}(?:token|key|auth|secret)|private-token)"
+        r"[ \t]*:[ \t]*(?P<hide>[^\"'\s][^\"'\n]*)"
     ),
+    # What programs are asked by: `?sig=…` of signed addresses, and those of webhooks, which need nothing else.
+    re.compile(r"(?<=[?&])(?i:p|pw|sig|signature|x-amz-\w{1,40})=(?P<hide>[^\s&\"'#]+)"),
+    re.compile(r"(?:(?<=hooks\.slack\.com/services/)|(?<=/webhook/)|(?<=/webhooks/))[^\s\"'?#]+"),
+    re.compile(r"(?i:%3a%2f%2f)(?P<hide>[^\s\"']{1,512}?)(?i:%40)"),
+    # `user:password@host` without a scheme; an image's tag before its digest is none
+    re.compile(r"(?<![\w/.:@-])[\w.%+-]{1,64}:(?P<hide>[^\s/:@,]{1,256})@(?!sha\d{3}:)(?=[\w\[])"),
 )
-_AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]++")
+# A user and a group in numbers are no password.
+_ARGUMENT = re.compile(
+    r"(?<![\w-])(?:-u|--user|--proxy-user)(?:[ \t]+|=)\\?[\"']?[^\s:\"']{1,64}:(?!\d+(?:[\s\"']|$))"
+    r"|\bvault[ \t]+login[ \t]+(?=[^\s-])"
+)
+_URL = re.compile(
+    r":(?:\\*/){2}|(?i:proxy)[\w-]{0,40}\\*[\"']?[ \t]*[:=][ \t]*\\*[\"']?(?=[^\s/:@\"']{1,64}:(?!\\*/))"
+)
+# Up to where the last `@` ends a password: the quote that closes, a flag or another address that follows.
+_URL_REST = {
+    "": re.compile(r"(?:\\[^\n]|\S)*+"),
+    '"': re.compile(r"""(?:[^"\\\s]|\\[^\n]|[ \t](?!-|\S*:\\*/\\*/))*+"""),
+    "'": re.compile(r"""(?:[^'\s]|''|'\\''|[ \t](?!-|\S*:\\*/\\*/))*+"""),
+}
+_PASSWORD_BEGINS = re.compile(r"[^\s/:@]{1,64}:(?!\d+(?!\w)|\$)")
+_REST_WITH_BLANKS = re.compile(r"(?:\S|[ \t](?!-|\S*:\\*/\\*/))*+")
 _BASE64 = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9+/]{8,}+={0,2}+(?![\w+/=.-])")
 _USER_AND_PASSWORD = re.compile(rb"[\x21-\x39\x3b-\x7e]+:[\x20-\x7e]+")
 
@@ -78,16 +134,17 @@ def mask_secrets(text: str) -> str:
     Secret are: values (also objects and lists) of keys named like a password, token, key or credential; everything in
     a TOML table of such a name; arguments of such flags; credentials in URLs; PEM blocks; tokens known by their shape.
     """
-    return _replaced(text, _by_shape(text) + _by_flag(text) + _by_key(text) + _by_remark(text))
+    spans = _by_shape(text) + _by_flag(text) + _by_command(text) + _by_key(text) + _by_remark(text)
+    return _replaced(text, spans)
 
 
 def mask_shapes(text: str) -> str:
     """Return prose (a daemon's message, a reason) with what has the shape of a credential replaced.
 
     `mask_secrets` would hide half a sentence such as "unknown key: exec-opts"; here only a credential in a URL, a PEM
-    block, a header's value, a flag's argument and a token known by its shape are hidden.
+    block, a header's value, a flag's argument, `password=…` and a token known by its shape are hidden.
     """
-    return _replaced(text, _by_shape(text) + _by_flag(text) + _by_assigned_flag(text))
+    return _replaced(text, _by_shape(text) + _by_flag(text) + _by_command(text) + _by_assignment(text))
 
 
 def mask_words(words: Iterable[str]) -> tuple[str, ...]:
@@ -105,7 +162,7 @@ def mask_words(words: Iterable[str]) -> tuple[str, ...]:
             masked.append(f"{name}={MASK}")
             secret = False
         else:
-            masked.append(_replaced(word, _by_shape(word)))
+            masked.append(_replaced(word, _by_shape(word) + _of_word(word)))
     return tuple(masked)
 
 
@@ -162,11 +219,37 @@ def _by_shape(text: str) -> list[Span]:
         for shape in _SHAPES
         for found in shape.finditer(text)
     ]
-    for found in _AFTER_SCHEME.finditer(text):
-        user, at, _ = found[0].rpartition("@")
-        if at:
-            spans.append((found.start(), found.start() + len(user)))
-    return spans + [found.span() for found in _BASE64.finditer(text) if _holds_password(found[0])]
+    return (
+        spans
+        + _by_url(text)
+        + [found.span() for found in _BASE64.finditer(text) if _holds_password(found[0])]
+    )
+
+
+def _by_url(text: str) -> list[Span]:
+    """Where the user and the password of an address stand: up to the last `@`, as no quote is certain to be encoded."""
+    quotes = _Quotes(text)
+    spans = []
+    position = 0
+    while found := _URL.search(text, position):
+        start = found.end()
+        quote = quotes.at(start)
+        rest = _URL_REST[quote].match(text, start)
+        end = rest.end() if rest else start
+        if "@" not in text[start:end] and not quote and _PASSWORD_BEGINS.match(text, start):
+            rest = _REST_WITH_BLANKS.match(text, start)
+            end = rest.end() if rest else end
+        at = text.rfind("@", start, end)
+        if at > start:
+            spans.append((start, at))
+        position = max(start, end)
+    return spans
+
+
+def _of_word(word: str) -> list[Span]:
+    """Where they stand in one word of an argv, which has blanks and quotes of its own."""
+    scheme, at = word.find("://"), word.rfind("@")
+    return [(scheme + 3, at)] if 0 <= scheme < at - 3 else []
 
 
 def _holds_password(word: str) -> bool:
@@ -187,9 +270,35 @@ def _by_flag(text: str) -> list[Span]:
             if found["quote"]:
                 spans.append((start, _closing_quote(text, start, found["quote"][-1])))
             else:
-                word = _SHELL_WORD[quotes.at(start)].match(text, start)
-                spans.append((start, word.end() if word else line_end(text, start)))
+                spans.append((start, _word_end(text, start, quotes.at(start))))
     return spans
+
+
+def _by_command(text: str) -> list[Span]:
+    """Arguments by which known programs are given a password (`docker login -p …`), whatever else is on their line."""
+    quotes = _Quotes(text)
+    spans = []
+    starts = [found.end() for found in _ARGUMENT.finditer(text)]
+    for command in _COMMAND.finditer(text):
+        if _GIVEN_ON_STDIN.search(command[0]):
+            said = _SAID.finditer(text, command.start(), command.end())
+            spans += [found.span(found.lastgroup or 0) for found in said]
+        programs = {str(found.lastgroup)[3:] for found in _PROGRAM.finditer(command[0])}
+        if programs:
+            letters = "".join(sorted(programs))
+            flag = re.compile(rf"(?<![\w-])-[A-Za-z#]{{0,20}}?[{letters}]{_FLAG_ARGUMENT}(?=[^\s-])")
+            starts += [found.end() for found in flag.finditer(text, command.start(), command.end())]
+    return spans + [(start, _word_end(text, start, quotes.at(start))) for start in sorted(starts)]
+
+
+def _word_end(text: str, start: int, quote: str) -> int:
+    """Where a command's word ends; one with a quote that is never closed has no end that is certain."""
+    word = _SHELL_WORD[quote].match(text, start)
+    end = word.end() if word else start
+    after = text[end : end + 1]
+    if word and (after == quote or after not in "\"'\\"):
+        return end
+    return _closing_quote(text, end, quote) if quote else line_end(text, end)
 
 
 def _by_remark(text: str) -> list[Span]:
@@ -198,8 +307,12 @@ def _by_remark(text: str) -> list[Span]:
     return [(word.end(), end) for start, end in comments if (word := _TELLING_WORD.search(text, start, end))]
 
 
-def _by_assigned_flag(text: str) -> list[Span]:
-    return [found.span("value") for found in _ASSIGNED_FLAG.finditer(text) if is_secret_key(found["name"])]
+def _by_assignment(text: str) -> list[Span]:
+    return [
+        found.span("value")
+        for found in _ASSIGNED.finditer(text)
+        if is_secret_key(found["name"]) and found["name"].lower() not in _HARMLESS_IN_PROSE
+    ]
 
 
 def _by_key(text: str) -> list[Span]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from migrator.cgroups import CgroupNameError, Driver
 from migrator.changes import gvisor_handlers, why_left
-from migrator.checks.base import command, kubelet_unit, plural, runtime_service, where
+from migrator.checks.base import command, kubelet_unit, plural, quoted, runtime_service, where
 from migrator.checks.containerd import runc_handlers
 from migrator.facts.model import Container, Facts, Pod, Tree
 from migrator.facts.model import Driver as DriverFact
@@ -83,7 +83,7 @@ def _drivers(ledger: Ledger) -> None:
             place,
             summary=f"{name} is {driver.value or 'unknown'}, not {expected}",
             detail=_chain(driver),
-            remediation=f"set {expected} in {place if place.startswith('/') else file}, then {restart}"
+            remediation=f"set {expected} in {quoted(place if place.startswith('/') else file)}, then {restart}"
             if file
             else restart,
         )
@@ -98,7 +98,7 @@ def _drivers(ledger: Ledger) -> None:
             facts.runtime.config_file,
             summary=f"handler {handler.name} uses {uses}: pods with its runtime class land outside their cgroup",
             remediation=f"set SystemdCgroup = {str(expected is Driver.SYSTEMD).lower()} in the options of handler "
-            f"{handler.name} in {facts.runtime.config_file}, then {restart}",
+            f"{command(handler.name)} in {quoted(facts.runtime.config_file)}, then {restart}",
         )
     for handler in gvisor_handlers(facts):
         uses = Driver.SYSTEMD if handler.systemd_cgroup else Driver.CGROUPFS
@@ -110,7 +110,7 @@ def _drivers(ledger: Ledger) -> None:
                 handler.path,
                 summary=f"handler {handler.name} uses {uses}: pods with its runtime class land outside their cgroup",
                 remediation=f'set systemd-cgroup = "{str(expected is Driver.SYSTEMD).lower()}" in [runsc_config] of '
-                f"{handler.path}, and delete the pods that use it",
+                f"{quoted(handler.path)}, and delete the pods that use it",
             )
 
 
@@ -228,7 +228,7 @@ def _literal_remedy(ledger: Ledger, names: list[str], paths: list[str]) -> str:
     facts = ledger.evidence.facts
     wrong = [each for each in runc_handlers(facts) if not each.systemd_cgroup]
     words = [
-        f"set SystemdCgroup = true in the options of handler {each.name} in {each.path or facts.runtime.config_file}"
+        f"set SystemdCgroup = true in the options of handler {command(each.name)} in {quoted(each.path or facts.runtime.config_file)}"
         for each in wrong
         if ledger.expected is Driver.SYSTEMD
     ]
@@ -322,7 +322,7 @@ def _containers(ledger: Ledger) -> None:
                 container.id,
                 summary=f"{container.name} is no container of Kubernetes and asks for {container.cgroup_parent}, "
                 f"which {ledger.expected} cannot give it: it will not start again",
-                remediation=f"create it anew: docker rm {container.id}, then docker run --cgroup-parent=<name>"
+                remediation=f"create it anew: {command('docker', 'rm', container.id)}, then docker run --cgroup-parent=<name>"
                 + (".slice …" if ledger.expected is Driver.SYSTEMD else " …"),
             )
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.judge import judge, limits
+from tests.fuzz.judge import MEMORY, judge, limits
+from tests.fuzz.judge import SECONDS as ALLOWED
 from tests.fuzz.mutate import Mutator
-from tests.fuzz.run import CORPUS, Figures, Tally, inputs, page, sample
+from tests.fuzz.run import CORPUS, PAGE, Figures, Tally, inputs, page, sample
 from tests.fuzz.targets import TARGETS, BrokenError, Target
 
 SEED = int(os.environ.get("CGMIGRATE_FUZZ_SEED", "1"))
@@ -109,3 +110,10 @@ def test_the_page_adds_campaigns_up() -> None:
     assert "| plan | 1,500 | 50 % | 500 | 1 |" in text
     assert "seed 7" in text
     assert "seed 8" in text
+
+
+def test_the_page_of_the_last_campaign_names_the_parsers_and_limits_of_now() -> None:
+    said = " ".join(PAGE.read_text().split())
+
+    assert f"inputs over {len(TARGETS)} parsers" in said
+    assert f"more than {ALLOWED:g} s of CPU, or more than {MEMORY >> 20} MiB of memory is a defect" in said

@@ -192,6 +192,12 @@ LONG: tuple[tuple[str, bytes], ...] = (
     ("secrets", b'"key": "' * 10_000),
     ("secrets", b"[auths]\na = 1\n" * 5_000),
     ("secrets", b"--token " * 10_000),
+    ("secrets", b'"http://a ' * 10_000),
+    ("secrets", b"http://a:b " * 10_000),
+    ("secrets", b"docker login -p " * 10_000),
+    ("secrets", b"curl -u '\n" * 10_000),
+    ("secrets", b"echo -stdin <<<" * 10_000),
+    ("secrets", b"proxy=\\\\\\" * 10_000),
     ("secrets", b"-----BEGIN KEY-----\n" * 5_000),
     ("secrets", b"https://" + b"a:" * 50_000),
     (

@@ -24,6 +24,7 @@ from migrator.session import begin, engine_of
 from migrator.show import voice
 from tests.hostile.base import CONTAINERD, DOCKER, STATE, Done, cgmigrate, copy, planned, spawn
 from tests.unit.recorded import KUBECONFIG, kubectl
+from tests.unit.test_containerd_dump import CGROUPFS, judged, node
 
 SECRET = "pl4ntedS3cretQx7"  # noqa: S105 - what is planted
 PAIR = base64.b64encode(f"robot:{SECRET}".encode()).decode()
@@ -36,7 +37,7 @@ CRI = 'plugins."io.containerd.grpc.v1.cri"'
 CONTAINERD_2 = f'''version = 2
 imports = ["/etc/containerd/conf.d/*.toml"]
 [{CRI}.registry.mirrors."docker.io"]
-  endpoint = ["https://robot:{SECRET}@mirror.example"]
+  endpoint = ["https://robot:{SECRET}@mirror.example", "https://robot:it's-{SECRET}@mirror.example"]
 [{CRI}.registry.headers]
   Authorization = ["Basic {PAIR}"]
   X-Meta-Token = ["{SECRET}"]
@@ -87,10 +88,13 @@ ENVIRONMENT = (
     f"KUBELET_TOKEN={SECRET}\n"
     f'KUBELET_EXTRA_ARGS="--token={SECRET} --cgroup-driver=cgroupfs --bootstrap-token {SECRET}"\n'
     f"HTTPS_PROXY={URL}\nREGISTRY_AUTH={PAIR}\n"
+    f"https_proxy=http://robot:o'{SECRET}@proxy.example:3128\nno_proxy=robot:{SECRET}@proxy.example\n"
 )
 UNIT = (
     f'[Service]\nEnvironment="HTTP_PROXY={URL}" "AWS_SECRET_ACCESS_KEY={SECRET}"\n'
     f"Environment=DB_PASSWORD={SECRET}\n# login robot, password {SECRET}: ask ops; url {URL}\n"
+    f"ExecStartPre=-/usr/bin/docker login -u robot -p {SECRET} r.example\n"
+    f"ExecStartPre=-/usr/bin/docker login -u robot -p'it is {SECRET}' r.example\n"
 )
 ACCESS = f"""{KUBECONFIG}users:
 - name: robot
@@ -240,6 +244,12 @@ SAID = [
     f"401 for header Basic {PAIR}",
     f"token {JWT} has expired",
     f"auth {PAIR} was refused",
+    f"Get http://robot:it's-{SECRET}@mirror.example/v2/: no such host",
+    f'Get "http://robot:a b {SECRET}@mirror.example/v2/": no such host',
+    f"parse robot:{SECRET}@mirror.example: first path segment in URL cannot contain colon",
+    f"docker login -p {SECRET} r.example: exit status 1",
+    f"PGPASSWORD={SECRET} psql: exit status 1",
+    f'{{"identitytoken":"{SECRET}"}} is no configuration',
 ]
 
 
@@ -271,6 +281,9 @@ def test_what_a_daemon_said_is_masked_in_errors_facts_journal_and_status(
         "the run 20261122T140509Z-0798b0e6 is open: `cgmigrate resume` or `cgmigrate rollback` first",
         f"/kubepods.slice/kubepods-besteffort.slice/docker-{'0123456789abcdef' * 4}.scope",
         "https://10.99.0.2:6443/api/v1/nodes: connection refused",
+        "https://10.99.0.2:6443/api: x509: certificate is valid for 10.96.0.1, user kubernetes-admin@kubernetes",
+        "failed to pull image r.example:5000/app:1.2@sha256:0123456789abcdef: not found",
+        'unknown key: "exec-opts"',
     ],
 )
 def test_a_sentence_without_a_secret_stays_as_it_is(text: str) -> None:
@@ -335,6 +348,32 @@ def test_no_argument_list_and_no_environment_of_a_process_holds_a_secret(tmp_pat
     assert 0 == done.returncode, done.stderr.decode()
     assert "execve(" in trace.read_text()
     assert [] == holding(trace.read_text())
+
+
+SHOWS_ALL = """tr '\\0' '\\n' < /proc/$$/cmdline >> ASKED
+tr '\\0' '\\n' < /proc/$$/environ >> ASKED
+cat "$2"
+"""
+
+
+def test_a_program_of_the_node_is_started_without_a_secret_in_its_words_and_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A containerd that is shown files with credentials, by a caller whose environment has one."""
+    monkeypatch.setenv("HTTPS_PROXY", URL)
+    asked = tmp_path / "asked"
+    secret = f'[{CRI}.registry.configs."r.example".auth]\npassword = "{SECRET}"\nauth = "{PAIR}"\n'
+    text = CGROUPFS + secret
+    installed = node(tmp_path, SHOWS_ALL.replace("ASKED", str(asked)), text=text)
+
+    found = judged(installed, text.replace("= false", "= true").replace(SECRET, f"{SECRET}2"))
+
+    said = asked.read_text()
+    assert ["containerd-dump-differs"] == [each.id for each in found]
+    assert "\ndump\n" in said
+    assert "\nPATH=" in f"\n{said}"
+    assert [] == holding(said)
+    assert [] == holding("".join(each.summary + each.detail + each.remediation for each in found))
 
 
 def test_kubectl_gets_the_name_of_a_kubeconfig_and_documents_by_a_pipe(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.planted.bugs import BUGS
+from tests.planted.run import UNKNOWN, told
 
 PRODUCT = Path(__file__).resolve().parents[2] / "migrator"
 
@@ -22,3 +23,30 @@ def test_a_bug_can_be_planted(name: str) -> None:
 
 def test_there_are_more_than_twelve() -> None:
     assert len(BUGS) > 12
+
+
+SLOW = "FAILED tests/crash/test_matrix.py::test_a[x] - Failed: Timeout (>900.0s) from pytest-timeout.\n"
+
+
+@pytest.mark.parametrize(
+    ("out", "caught"),
+    [
+        (
+            "FAILED tests/unit/test_host.py::test_b - AssertionError: assert 1 == 2\n",
+            "tests/unit/test_host.py::test_b",
+        ),
+        (
+            f"{SLOW}FAILED tests/unit/test_host.py::test_b - AssertionError\n",
+            "tests/unit/test_host.py::test_b",
+        ),
+        (SLOW, f"{UNKNOWN}: tests/crash/test_matrix.py::test_a[x] took too long"),
+    ],
+    ids=["a failure", "a failure and a test that took too long", "a test that took too long"],
+)
+def test_a_test_that_takes_too_long_catches_no_bug(out: str, caught: str) -> None:
+    assert caught == told(1, out, "")
+
+
+def test_pytest_that_ends_without_a_failure_is_no_answer() -> None:
+    with pytest.raises(SystemExit, match="no failure"):
+        told(3, "INTERNALERROR", "")

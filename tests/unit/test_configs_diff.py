@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from migrator.cgroups import Driver
 from migrator.configs import MASK, docker, kubelet, unified_diff
-from migrator.configs.secrets import is_secret_key, mask_secrets
+from migrator.configs.secrets import is_secret_key, mask_secrets, mask_shapes
 
 SECRET = "hunter2-S3cr3t"  # noqa: S105 - planted, to be looked for
 USER_AND_PASSWORD = base64.b64encode(b"robot:" + SECRET.encode()).decode()
@@ -218,6 +218,61 @@ SHAPES = [
     f"curl -s -u me:{S} https://m.example",
     f'curl --user "me:{S}" https://m.example',
     f"curl --proxy-user=me:{S} https://m.example",
+    f"curl -u 'me:a b {S}' https://m.example",
+    f'curl -sSu "me:it\'s {S}" https://m.example',
+    f"curl -ume:{S} https://m.example",
+    f"curl -b 'sid={S}' https://m.example",
+    f"curl -H 'X-Api-Key: {S}' https://m.example",
+    f'curl -H "PRIVATE-TOKEN:{S}" https://m.example',
+    f"curl -d 'pw={S}' https://m.example",
+    f'curl "https://m.example/write?u=root&p={S}&f=1"',
+    f"curl https://hooks.slack.com/services/T0/B0/{S}",
+    f"docker login -u me -p {S} r.example",
+    f"docker login -u me -p{S} r.example",
+    f"docker login -u me --password {S} r.example",
+    f"docker login -u me --password={S} r.example",
+    f"docker --config /x login -p 'a {S}' -u me r.example",
+    f'docker login -p "it\'s {S}" -u me r.example',
+    f"docker login -p it's{S} r.example",
+    f"docker login -u me \\\n  -p {S} r.example",
+    f'ExecStartPre=/bin/sh -c "docker login -p {S} r.example"',
+    f'args: ["docker", "login", "-p", "{S}"]',
+    f"podman login -p={S} r.example",
+    f"helm registry login -u me -p {S} r.example",
+    f"* * * * * root echo {S} | docker login --password-stdin",
+    f"* * * * * root docker login --password-stdin <<< '{S}'",
+    f"* * * * * root echo me:{S} | chpasswd",
+    f"crictl pull --creds me:{S} r.example/x",
+    f"ctr images pull -u me:{S} r.example/x",
+    f"mysql -u me -p'a {S}' x",
+    f"docker exec db mysqldump -p{S} x",
+    f"redis-cli -a {S} ping",
+    f"ldapsearch -D cn=x -w '{S}'",
+    f"openssl enc -k {S} -in x",
+    f"openssl rsa -passin pass:{S}",
+    f"zip -P {S} x",
+    f"smbclient -U me%{S} //h/x",
+    f"vault login {S}",
+    f"identitytoken = '{S}'",
+    f"HTTPS_PROXY=http://me:{S}@proxy.example",
+    f"https_proxy=http://me:{S}@proxy.example",
+    f"HTTPS_PROXY=http://me:a'{S}@proxy.example",
+    f"HTTPS_PROXY=http://me:a {S}@proxy.example",
+    f"HTTPS_PROXY=me:{S}@proxy.example:3128",
+    f"Environment=https_proxy=me:{S}@proxy.example:3128 B=c",
+    f'Environment="HTTPS_PROXY=http://me:a\'{S}@proxy.example" "B=c"',
+    f'"https-proxy": "me:{S}@proxy.example:3128"',
+    f'"https-proxy": "http:\\/\\/me:{S}@proxy.example:3128"',
+    f'endpoint = ["https://me:it\'s{S}@mirror.example"]',
+    f'endpoint = ["https://me:a\\"{S}@mirror.example"]',
+    f"endpoint = ['https://me:a\"{S}@mirror.example']",
+    f'endpoint = ["https://me:a\\\\{S}@mirror.example"]',
+    f'endpoint = ["https://me:a b{S}@mirror.example"]',
+    f'endpoint = ["https://me:a%22{S}@mirror.example"]',
+    f'endpoint = ["https://me:a<{S}>@mirror.example"]',
+    f"endpoint: 'https://me:it''s{S}@mirror.example'",
+    f"sh -c 'wget http://me:it'\\''s{S}@mirror.example'",
+    f"get?url=https%3A%2F%2Fme%3A{S}%40mirror.example",
 ]
 TOKENS = [
     f"value: {USER_AND_PASSWORD}",
@@ -245,7 +300,18 @@ def test_a_secret_is_masked_and_lines_stay_lines(shape: str, newline: str) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["docker run --user 1000:1000 x", "id -u me", "mkdir -p /x", "sudo -u me cat"]
+    "text",
+    [
+        "docker run --user 1000:1000 x",
+        "docker run -p 8080:80 r.example:5000/app:1.2@sha256:0123",
+        "id -u me",
+        "mkdir -p /x",
+        "sudo -u me cat",
+        'KUBELET_EXTRA_ARGS="--proxy=http://mirror.example:5000 --cgroup-driver=systemd --mail=me@m.example"',
+        "ExecStart=/k --server=http://${HOST}:${PORT} --cgroup-driver=systemd --mail=me@m.example",
+        '{"registry-mirrors":["https://m.example/"],"exec-opts":["native.cgroupdriver=systemd"],"labels":["a@b"]}',
+        "# the kubelet's driver: see https://m.example/it's, or ask me@m.example",
+    ],
 )
 def test_a_user_alone_and_numbers_are_no_secret(text: str) -> None:
     assert text == mask_secrets(text)
@@ -333,6 +399,21 @@ def test_junk_never_breaks_the_masking(before: str, key: str, separator: str, af
     shown = mask_secrets(text)
     assert shown.count("\n") == text.count("\n")
     assert PLANTED not in shown
+
+
+@given(
+    st.text(alphabet="ab1@%\\'\"<>:/#? ", max_size=12),
+    st.text(alphabet="ab1@%\\'\"<>:/#?", max_size=12),
+    st.sampled_from(["A={}\n", "x: {}\n", "Get {}: refused\n"]),
+)
+@settings(deadline=None, max_examples=300)
+def test_no_password_gets_out_of_an_address(before: str, after: str, line: str) -> None:
+    """Quoted as JSON and TOML have it, whatever it holds; bare, whatever but blanks."""
+    quoted = json.dumps(f"https://me:{before}{PLANTED}{after}@mirror.example/v2")
+    bare = f"https://me:{before.replace(' ', '')}{PLANTED}{after}@mirror.example/v2"
+    for address in (quoted, bare):
+        assert PLANTED not in mask_secrets(line.format(address))
+        assert PLANTED not in mask_shapes(line.format(address))
 
 
 LINES = st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=14)
