@@ -13,6 +13,7 @@ import typer
 
 from migrator.errors import (
     CgmigrateError,
+    ConflictError,
     HostError,
     InterruptedRunError,
     LeftToDoError,
@@ -175,20 +176,36 @@ def resume(
 
     Example: cgmigrate resume
     """
+    from migrator.host import Host  # noqa: PLC0415 - late
+
+    need_root()
+    be_verbose(verbose)
+    go_on(Host(root_of(root)), answers_of(answers), on_failure)
+
+
+def go_on(
+    host: Host, given: Mapping[str, str] | None, on_failure: OnFailure | None = None, shown: Run | None = None
+) -> None:
+    """Go on with the open run; where the operator has been shown one, with that one or none.
+
+    Raises:
+        ConflictError: it is not open any more.
+        CgmigrateError: see `Engine.forward` and `Engine.back`.
+    """
     from migrator import show  # noqa: PLC0415 - late
     from migrator.doors import doors_of  # noqa: PLC0415
-    from migrator.host import Host  # noqa: PLC0415
     from migrator.interrupt import Interrupt  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
     from migrator.records import Status  # noqa: PLC0415
     from migrator.session import engine_of  # noqa: PLC0415
 
-    need_root()
-    be_verbose(verbose)
-    given = answers_of(answers)
-    host = Host(root_of(root))
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run = Runs(host).unsettled()
+        if shown is not None and (run is None or run.name != shown.name):
+            raise ConflictError(
+                f"{shown.name} was open when it was shown, and is not any more; nothing was changed",
+                hint="`cgmigrate status` shows the runs as they are",
+            )
         if run is None:
             show.note("no run is open: nothing to resume")
             return
@@ -227,20 +244,21 @@ def rollback(  # noqa: PLR0917 - the same
     from migrator.journal import Runs  # noqa: PLC0415
     from migrator.questions import ROLLBACK  # noqa: PLC0415
     from migrator.records import Status  # noqa: PLC0415
-    from migrator.session import engine_of, open_run  # noqa: PLC0415
+    from migrator.session import engine_of, hold_shown, open_run  # noqa: PLC0415
 
     need_root()
     be_verbose(verbose)
     given = answers_of(answers)
     host = Host(root_of(root))
     run = open_run(host, run_name)
-    if run.state().status is Status.ROLLED_BACK:
+    status = run.state().status
+    if status is Status.ROLLED_BACK:
         show.outcome(f"run {run.name} is rolled back already: nothing to do")
         return
-    text = f"Roll back {run.name} ({run.state().status}) now?"
+    text = f"Roll back {run.name} ({status}) now?"
     settled = confirm([replace(ROLLBACK, text=text)], given, yes)
     with Interrupt().installed() as interrupt, Runs(host).lock():
-        run = open_run(host, run_name)
+        hold_shown(host, run, status)
         show.note(f"run {run.name}")
         voice = show.voice(settled, ask=not yes)
         with engine_of(doors_of(host), run, voice, interrupt, no_drain=no_drain) as engine:

@@ -35,9 +35,10 @@ class Interrupt:
 
     @contextmanager
     def installed(self) -> Iterator[Interrupt]:
-        """Handle these signals inside, and ignore Ctrl-Z."""
+        """Handle these signals inside, and ignore Ctrl-Z; what was ignored before (nohup, a job in the background) stays so."""
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-        handlers = [(number, self) for number in numbers] + [(signal.SIGTSTP, signal.SIG_IGN)]
+        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        handlers = [(number, self) for number in heard] + [(signal.SIGTSTP, signal.SIG_IGN)]
         before = [(number, signal.signal(number, handler)) for number, handler in handlers]
         try:
             yield self

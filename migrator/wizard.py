@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from migrator import prompts, show
 from migrator.answers import write_answers
 from migrator.checks.base import plural
-from migrator.commands_change import carry_out, resume, rollback
+from migrator.commands_change import carry_out, go_on, rollback
 from migrator.commands_look import write_file
 from migrator.errors import BlockedError, CgmigrateError, ConflictError, UsageError
 from migrator.findings import Severity
 from migrator.host import Host
 from migrator.journal import Run, Runs
-from migrator.options import OnFailure, need_root, progress
+from migrator.options import OnFailure, answers_of, need_root, progress
 from migrator.plan import render
 from migrator.plan_options import PlanOptions
 from migrator.questions import BUDGET, ON_FAILURE, PLANNING, Question, of_plan
@@ -130,15 +130,14 @@ def _interrupted(s: Sitting) -> Stage | None:
             },
             "look",
         )
-    root = Path(str(s.host.root))
     if answer == "look":
         for record in left.records()[-12:]:
             prompts.tell(f"{record.time}  {record.kind} {record.step}", 2)
         return _interrupted
     if answer == "resume":
-        resume(root=root)
+        go_on(s.host, answers_of(None), shown=left)
     else:
-        rollback(left.name, root=root)
+        rollback(left.name, root=s.host.root)
     return None
 
 
