@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -87,15 +87,16 @@ def file_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tuple[Cha
         ConflictError: a file is no longer as the facts have it.
     """
     known = {file.path: file for file in facts.files}
-    editors: dict[str, list[tuple[Callable[[bytes | None], Edited], str, bool]]] = {}
-    for path, editor, why, unit_file in (
+    editors: dict[str, list[_Edit]] = {}
+    for edit in (
         *_kubelet(facts),
         *reserved.edits(facts, read),
         *_runtime(facts, read),
     ):
-        editors.setdefault(path, []).append((editor, why, unit_file))
+        editors.setdefault(real_path(known, edit[0]), []).append(edit)
     changes = []
-    for path, todo in editors.items():
+    for todo in editors.values():
+        path, *others = dict.fromkeys(path for path, _, _, _ in todo)
         before = read(path)
         file = known.get(path)
         if file is not None and digest(before) != (file.sha256 if file.present else ""):
@@ -104,7 +105,7 @@ def file_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tuple[Cha
             )
         after = before
         edits: list[Edit] = []
-        for editor, _, _ in todo:
+        for _, editor, _, _ in todo:
             try:
                 edited = editor(after)
             except ConfigSyntaxError as error:
@@ -120,12 +121,22 @@ def file_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tuple[Cha
                     before=before,
                     after=after,
                     edits=tuple(edits),
-                    why=todo[0][1],
-                    unit_file=any(unit for _, _, unit in todo),
+                    why=and_names(todo[0][2], others),
+                    unit_file=any(unit for *_, unit in todo),
                     file=file,
                 )
             )
     return tuple(changes)
+
+
+def real_path(known: Mapping[str, File], path: str) -> str:
+    """Return where the bytes of a file are: two names of one file are one change."""
+    return known[path].real_path if path in known else path
+
+
+def and_names(why: str, others: Sequence[str]) -> str:
+    """Return the reason of a change with the other names that lead to its file."""
+    return f"{why}; {', '.join(others)} leads to the same file" if others else why
 
 
 Editor: TypeAlias = Callable[[bytes | None], Edited]

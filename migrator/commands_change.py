@@ -13,6 +13,7 @@ import typer
 
 from migrator.errors import (
     CgmigrateError,
+    ConflictError,
     HostError,
     InterruptedRunError,
     LeftToDoError,
@@ -25,6 +26,7 @@ from migrator.options import (
     OnFailureOption,
     RootOption,
     RunArgument,
+    SettledRunArgument,
     VerboseOption,
     YesOption,
     answers_of,
@@ -51,7 +53,7 @@ def apply(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     root: RootOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Carry out a reviewed plan; refuses (exit 4) unless it still is the plan that this node needs.
+    """Carry out a reviewed plan. Refuses (exit 4) unless it still is the plan that this node needs.
 
     Each change is journalled with its undo before it is made. Interrupted? `resume` or `rollback`.
 
@@ -97,7 +99,7 @@ def carry_out(
         run, _ = begin(host, reviewed, name)
         show.note(f"run {run.name}")
         with (
-            _summary(run, live=host.live),
+            _summary(run, host.root),
             voice(run) as told,
             engine_of(doors_of(host), run, told, interrupt) as engine,
         ):
@@ -124,16 +126,16 @@ def _read_plan(path: Path) -> bytes:
 
 
 @contextmanager
-def _summary(run: Run, *, live: bool) -> Iterator[None]:
+def _summary(run: Run, root: Path) -> Iterator[None]:
     """Show the summary of a run that is taken forward inside, also where it leaves something to the operator."""
     from migrator import show  # noqa: PLC0415 - late
 
     try:
         yield
     except LeftToDoError:
-        show.done(run.name, run.load("plan.json"), live=live)
+        show.done(run.name, run.load("plan.json"), root=root)
         raise
-    show.done(run.name, run.load("plan.json"), live=live)
+    show.done(run.name, run.load("plan.json"), root=root)
 
 
 def _forward(engine: Engine, voice: Voice, on_failure: OnFailure | None, *, new: bool = False) -> None:
@@ -171,24 +173,40 @@ def resume(
     root: RootOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Go on with the run that was interrupted, from where its journal ends.
+    """Go on with an interrupted run, from where its journal ends.
 
     Example: cgmigrate resume
     """
+    from migrator.host import Host  # noqa: PLC0415 - late
+
+    need_root()
+    be_verbose(verbose)
+    go_on(Host(root_of(root)), answers_of(answers), on_failure)
+
+
+def go_on(
+    host: Host, given: Mapping[str, str] | None, on_failure: OnFailure | None = None, shown: Run | None = None
+) -> None:
+    """Go on with the open run; where the operator has been shown one, with that one or none.
+
+    Raises:
+        ConflictError: it is not open any more.
+        CgmigrateError: see `Engine.forward` and `Engine.back`.
+    """
     from migrator import show  # noqa: PLC0415 - late
     from migrator.doors import doors_of  # noqa: PLC0415
-    from migrator.host import Host  # noqa: PLC0415
     from migrator.interrupt import Interrupt  # noqa: PLC0415
     from migrator.journal import Runs  # noqa: PLC0415
     from migrator.records import Status  # noqa: PLC0415
     from migrator.session import engine_of  # noqa: PLC0415
 
-    need_root()
-    be_verbose(verbose)
-    given = answers_of(answers)
-    host = Host(root_of(root))
     with Interrupt().installed() as interrupt, Runs(host).lock():
         run = Runs(host).unsettled()
+        if shown is not None and (run is None or run.name != shown.name):
+            raise ConflictError(
+                f"{shown.name} was open when it was shown, and is not any more; nothing was changed",
+                hint="`cgmigrate status` shows the runs as they are",
+            )
         if run is None:
             show.note("no run is open: nothing to resume")
             return
@@ -200,7 +218,7 @@ def resume(
                 engine.back("resumed")
                 show.outcome(f"run {run.name} is rolled back: the node is as it was before")
                 return
-            with _summary(run, live=host.live):
+            with _summary(run, host.root):
                 _forward(engine, told, _policy(on_failure, given))
 
 
@@ -214,7 +232,7 @@ def rollback(  # noqa: PLR0917 - the same
     root: RootOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Take a run back, open or finished: files byte for byte, units and pods as they were.
+    """Take a run back, open or finished. Files come back byte for byte, units and pods as they were.
 
     Needs only the journal and the disk: no network, no API server, no valid configuration.
 
@@ -227,20 +245,21 @@ def rollback(  # noqa: PLR0917 - the same
     from migrator.journal import Runs  # noqa: PLC0415
     from migrator.questions import ROLLBACK  # noqa: PLC0415
     from migrator.records import Status  # noqa: PLC0415
-    from migrator.session import engine_of, open_run  # noqa: PLC0415
+    from migrator.session import engine_of, hold_shown, open_run  # noqa: PLC0415
 
     need_root()
     be_verbose(verbose)
     given = answers_of(answers)
     host = Host(root_of(root))
     run = open_run(host, run_name)
-    if run.state().status is Status.ROLLED_BACK:
+    status = run.state().status
+    if status is Status.ROLLED_BACK:
         show.outcome(f"run {run.name} is rolled back already: nothing to do")
         return
-    text = f"Roll back {run.name} ({run.state().status}) now?"
+    text = f"Roll back {run.name} ({status}) now?"
     settled = confirm([replace(ROLLBACK, text=text)], given, yes)
     with Interrupt().installed() as interrupt, Runs(host).lock():
-        run = open_run(host, run_name)
+        hold_shown(host, run, status)
         show.note(f"run {run.name}")
         voice = show.voice(settled, ask=not yes)
         with engine_of(doors_of(host), run, voice, interrupt, no_drain=no_drain) as engine:
@@ -249,12 +268,12 @@ def rollback(  # noqa: PLR0917 - the same
 
 
 def forget(
-    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or its beginning.")],
+    run_name: SettledRunArgument,
     yes: YesOption = False,
     answers: AnswersOption = None,
     root: RootOption = None,
 ) -> None:
-    """Delete a settled run and its saved files; afterwards it cannot be rolled back.
+    """Delete a settled run and its saved files. Afterwards it cannot be rolled back.
 
     Example: cgmigrate forget 20261122T1405
     """

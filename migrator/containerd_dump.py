@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 
-from migrator.changes import digest
+from migrator.changes import digest, real_path
 from migrator.checks.base import runtime_service
 from migrator.configs.containerd import read, unsettable
 from migrator.configs.containerd_merge import daemon_version
@@ -83,11 +83,13 @@ def judge_plan(reader: Reader, facts: Facts, plan: Plan) -> tuple[Finding, ...]:
     if not reader.live or runtime.kind != "containerd":
         return ()
     contents = {digest(data): data for data in plan.contents}
-    edited = {
-        step.params["path"]: contents[step.params["after"]["sha256"]]
+    known = {file.path: file for file in facts.files}
+    written = {
+        step.params.get("real_path", step.params["path"]): contents[step.params["after"]["sha256"]]
         for step in plan.steps
-        if step.kind == "write-file" and step.params["path"] in _names(runtime)
+        if step.kind == "write-file"
     }
+    edited = {name: written[real] for name in _names(runtime) if (real := real_path(known, name)) in written}
     if not edited:
         return ()
     service = runtime_service(facts)
@@ -174,8 +176,8 @@ def _before(reader: Reader, program: str, main: str, *, there: bool) -> bytes:
 def _ask(reader: Reader, argv: Sequence[str], keep: Sequence[int] = ()) -> bytes:
     try:
         done = reader.run(argv, keep=keep)
-    except (HostError, OSError) as error:
-        raise _DumpError(str(error)) from error
+    except HostError as error:
+        raise _DumpError(error.message) from error
     if done.code:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.code}"]
         raise _RefusedError(mask_shapes(lines[-1]))

@@ -112,7 +112,8 @@ class Engine:
             self._wake()
             for index, (planned, step) in enumerate(self.steps, start=1):
                 self.hands.check()
-                self._apply(index, planned, step)
+                with self._own_faults(planned):
+                    self._apply(index, planned, step)
         except InterruptedRunError as stop:
             with contextlib.suppress(HostError):
                 self.journal.write(Kind.INTERRUPTED, error=stop.message)
@@ -136,7 +137,8 @@ class Engine:
             return
         for planned, _ in self.steps:
             if planned.kind == "guard" and planned.id in state.undo:
-                wake(self.hands, [step for _, step in self.steps], state.undo[planned.id]["active"])
+                with self._own_faults(planned):
+                    wake(self.hands, [step for _, step in self.steps], state.undo[planned.id]["active"])
 
     def _hold_nothing_left(self, how: str) -> None:
         """End with the commands that are left to the operator, if there are any.
@@ -164,10 +166,11 @@ class Engine:
         (last, guard), state = here[-1], self.journal.state
         if state.status is not Status.APPLYING or last.id not in state.applied:
             return False
-        if last.kind == "release-guard" and guard.where(self.hands, None) is not Where.AFTER:
-            return False
-        files = [step for planned, step in here if planned.kind == "write-file"]
-        return all(step.where(self.hands, None) is not Where.BEFORE for step in files)
+        with self._own_faults(last):
+            if last.kind == "release-guard" and guard.where(self.hands, None) is not Where.AFTER:
+                return False
+            files = [step for planned, step in here if planned.kind == "write-file"]
+            return all(step.where(self.hands, None) is not Where.BEFORE for step in files)
 
     def _hold_nothing_undone(self) -> None:
         """Refuse a journal that does not know of what is done: its records are lost, or somebody did it by hand.
@@ -176,9 +179,11 @@ class Engine:
             ConflictError: a file is as this run makes it, or the guard is there, and no record says so; nothing was changed.
         """
         run, state = self.journal.run, self.journal.state
+        # By where the bytes are: another step may have written them under another name.
+        written = {_real_path(planned) for planned, _ in self.steps if planned.id in state.begun}
         for planned, step in self.steps:
-            if step.kind == "write-file" and planned.id not in state.begun:
-                with contextlib.suppress(HostError):
+            if step.kind == "write-file" and _real_path(planned) not in written:
+                with contextlib.suppress(HostError, StepError), self._own_faults(planned):
                     if step.where(self.hands, None) is Where.AFTER:
                         path, before = planned.params["path"], planned.params["before"]["sha256"]
                         back = f"cp {run.directory}/blobs/{before} {path}" if before else f"rm {path}"
@@ -188,13 +193,14 @@ class Engine:
                             hint=f"the old bytes: `{back}`; then `cgmigrate rollback` again. Where nothing of the run was done: "
                             f"`cgmigrate forget {run.name}`",
                         )
-            if self.live and step.kind == "guard" and planned.id not in state.undo and self._is_guarded():
-                raise ConflictError(
-                    f"{run.journal} is not whole: the guard of a run is there, and the journal does not know of it; nothing was changed",
-                    hint=f"the old files are in {run.directory}/blobs, their names in plan.json beside it: put them back by hand; "
-                    f"then rm /var/lib/cgmigrate/active /etc/systemd/system/*.d/{GUARD}, systemctl daemon-reload, "
-                    "and start the runtime and the kubelet",
-                )
+            with contextlib.suppress(StepError), self._own_faults(planned):
+                if self.live and step.kind == "guard" and planned.id not in state.undo and self._is_guarded():
+                    raise ConflictError(
+                        f"{run.journal} is not whole: the guard of a run is there, and the journal does not know of it; nothing was changed",
+                        hint=f"the old files are in {run.directory}/blobs, their names in plan.json beside it: put them back by hand; "
+                        f"then rm /var/lib/cgmigrate/active /etc/systemd/system/*.d/{GUARD}, systemctl daemon-reload, "
+                        "and start the runtime and the kubelet",
+                    )
 
     def _is_guarded(self) -> bool:
         """Tell whether anything of a guard is there."""
@@ -207,9 +213,10 @@ class Engine:
         """Journal the undo of every file before the first change of any."""
         for planned, step in self.steps:
             if step.kind == "write-file" and planned.id not in self.journal.state.undo:
-                if step.where(self.hands, None) is not Where.BEFORE:
-                    raise ConflictError(f"{planned.params['path']} is not as the plan found it")
-                self.journal.write(Kind.CAPTURED, planned.id, undo=step.capture(self.hands))
+                with self._own_faults(planned):
+                    if step.where(self.hands, None) is not Where.BEFORE:
+                        raise ConflictError(f"{planned.params['path']} is not as the plan found it")
+                    self.journal.write(Kind.CAPTURED, planned.id, undo=step.capture(self.hands))
 
     def _apply(self, index: int, planned: PlannedStep, step: Step) -> None:
         state = self.journal.state
@@ -248,8 +255,7 @@ class Engine:
         self.journal.write(Kind.APPLYING, planned.id)
         self._tell("apply", index, planned)
         start = time.monotonic()
-        with self._own_faults(planned):
-            step.apply(self.hands)
+        step.apply(self.hands)
         self.journal.write(Kind.APPLIED, planned.id)
         self._tell("done", index, planned, time.monotonic() - start)
 
@@ -281,7 +287,8 @@ class Engine:
                 continue
             try:
                 self.hands.check()
-                self._revert(index, planned, step)
+                with self._own_faults(planned):
+                    self._revert(index, planned, step)
             except InterruptedRunError as stop:
                 self._note(Kind.INTERRUPTED, error=stop.message)
                 raise
@@ -374,8 +381,7 @@ class Engine:
         self._note(Kind.REVERTING, planned.id)
         self._tell("revert", index, planned)
         start = time.monotonic()
-        with self._own_faults(planned):
-            step.revert(self.hands, self.journal.state.undo[planned.id])
+        step.revert(self.hands, self.journal.state.undo[planned.id])
         self._note(Kind.REVERTED, planned.id)
         self._tell("done", index, planned, time.monotonic() - start)
 
@@ -423,6 +429,11 @@ class Engine:
                 message=message,
             )
         )
+
+
+def _real_path(planned: PlannedStep) -> str:
+    """Return where the bytes are that a step writes; nothing for a step that writes no file."""
+    return str(planned.params.get("real_path") or planned.params.get("path", ""))
 
 
 def _rests_on(planned: PlannedStep, failed: Sequence[PlannedStep]) -> bool:

@@ -26,6 +26,7 @@ from migrator.errors import HostError
 MAX_FILE = 8 * 1024 * 1024
 """Bytes: no configuration file of a node is larger; a larger one is refused, not read into memory."""
 
+_ACL = "system.posix_acl_access"
 _LINKS = 40  # the kernel's own limit, see path_resolution(7)
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
 """All that a program of the node is given: nothing of who called the tool."""
@@ -186,7 +187,7 @@ class Reader:
         `keep` are file descriptors that it is given under the same numbers.
 
         Raises:
-            HostError: no live node, no such program, or no answer within `timeout` seconds.
+            HostError: no live node, no such program, one that cannot be run, or no answer within `timeout` seconds.
         """
         if not self.live:
             raise HostError(f"{argv[0]} cannot be asked: {self.root} is an image, not a running node")
@@ -204,6 +205,8 @@ class Reader:
             )
         except FileNotFoundError:
             raise HostError(f"{argv[0]}: no such program on this node") from None
+        except (OSError, ValueError) as error:
+            raise HostError(f"cannot run {argv[0]}: {getattr(error, 'strerror', None) or error}") from error
         except subprocess.TimeoutExpired:
             raise HostError(f"`{shlex.join(argv)}` gave no answer within {timeout:g} s") from None
         decode = "utf-8", "replace"
@@ -240,6 +243,7 @@ class Host(Reader):
                 stream.write(data)
                 if like and like.kind == "file":
                     os.fchown(stream.fileno(), like.uid, like.gid)
+                    _remove_inherited(stream.fileno(), like)
                     for key, value in like.xattrs:
                         os.setxattr(stream.fileno(), key, base64.b64decode(value))
                 os.fchmod(stream.fileno(), like.mode if like and like.kind == "file" else mode)
@@ -351,6 +355,17 @@ def _can_be_a_name(path: str) -> bool:
 def _temporary(real: Path) -> Path:
     """Return where a file is written before it gets its name: one place, so that a crash leaves nothing unknown."""
     return real.with_name(f".{real.name}.cgmigrate-new")
+
+
+def _remove_inherited(descriptor: int, like: FileState) -> None:
+    """Remove the access control list that a new file has of its directory's default, where the old one had none."""
+    if _ACL in dict(like.xattrs):
+        return
+    try:
+        os.removexattr(descriptor, _ACL)
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise
 
 
 def _refuse_planted(link: Path, path: str) -> None:

@@ -20,15 +20,19 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from migrator.configs.text import is_deeper
 from migrator.errors import ConflictError, HostError, UsageError
 from migrator.host import Reader, sync_directory
 from migrator.records import Kind, Record, RunState, decode, encode, fold
 from migrator.statedir import StateDirectory
 
+_READERS_SECONDS = 0.5
+"""How long whoever changes the node waits for those who look who is at work."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}(?:-(\d+))?")  # anything else in the directory is not ours
 
@@ -84,9 +88,14 @@ class Run:
             ConflictError: absent or damaged.
         """
         try:
-            return json.loads((self.directory / name).read_bytes())
-        except (OSError, ValueError) as error:
-            raise ConflictError(f"cannot read {self.directory / name}: {error}") from error
+            document = json.loads((self.directory / name).read_bytes())
+            if is_deeper(document):
+                raise ValueError("nested too deeply")
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConflictError(
+                f"cannot read {self.directory / name}: {error}; nothing was changed"
+            ) from error
+        return document
 
     def save(self, name: str, data: bytes) -> None:
         """Write a document of the run durably, 0600."""
@@ -341,20 +350,32 @@ class Runs:
             except OSError:
                 raise HostError(f"cannot use {self.base}: {error.strerror}") from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(descriptor):
                 owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
                 raise ConflictError(
                     f"another cgmigrate is at work on this node (pid {owner or 'unknown'})",
                     hint="wait for it, or look with `cgmigrate status`",
-                ) from None
+                )
             with contextlib.suppress(OSError):  # only told to others
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Take the lock; `worker` holds it for a moment while it looks, and is waited for."""
+    deadline = time.monotonic() + _READERS_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_READERS_SECONDS / 20)
+        else:
+            return True
 
 
 def _sweep(runs: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from migrator.changes import Change, digest
+from migrator.changes import Change, and_names, digest
 from migrator.errors import ConflictError
 from migrator.facts.model import Facts, ReferringFile
 from migrator.references import rewrite, translator_of
@@ -41,8 +41,14 @@ def reference_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tupl
         ConflictError: a file is no longer as the facts have it.
     """
     translator = translator_of(facts.runtime.kind, facts.kubelet.cgroup_root)
+    names: dict[str, list[str]] = {}
+    for each in facts.references:
+        names.setdefault(each.file.real_path, []).append(each.file.path)
     changes: list[Change] = []
     for each in facts.references:
+        first, *others = names[each.file.real_path]
+        if each.file.path != first:
+            continue
         if translator is None or kept(facts, each) or not any(found.new for found in each.references):
             continue
         before = read(each.file.path)
@@ -58,7 +64,7 @@ def reference_changes(facts: Facts, read: Callable[[str], bytes | None]) -> tupl
                     before=before,
                     after=edited.text,
                     edits=edited.edits,
-                    why="it names cgroups of the old tree (F65)",
+                    why=and_names("it names cgroups of the old tree (F65)", others),
                     unit_file=each.kind == "unit",
                     file=each.file,
                     restart=each.readers,

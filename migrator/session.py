@@ -326,6 +326,28 @@ def open_run(host: Host, name: str | None) -> Run:
     return run
 
 
+def hold_shown(host: Host, shown: Run, status: Status) -> None:
+    """Refuse, under the lock, what is not what was asked about: another process may have been faster.
+
+    A run that is rolled back by now is as it was asked for.
+
+    Raises:
+        ConflictError: the run is gone, has gone on since, or a newer one stands on it.
+    """
+    try:
+        now = open_run(host, shown.name).state().status
+    except UsageError:
+        said = "is no longer there"
+    else:
+        if now in (status, Status.ROLLED_BACK):
+            return
+        said = f"is {now} by now"
+    raise ConflictError(
+        f"{shown.name} was {status} when it was shown, and {said}; nothing was changed",
+        hint="`cgmigrate status` shows the runs as they are",
+    )
+
+
 def deferred(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
     """Return the steps that an image leaves to its first boot."""
     return [step for step in steps if not KINDS[step.kind].offline]

@@ -6,8 +6,9 @@ Neither is asked through the other, so that what both say the same is known twic
 
 from __future__ import annotations
 
-import http.client
 import os
+import re
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from migrator.host import Reader
 from migrator.limits import parse_count, parse_cpu_max, parse_memory
 from migrator.systemd import Units
 
+_LONGEST_ANSWER = 65536
+"""Bytes of a health endpoint's answer that are read."""
 SCOPES = ("docker-*.scope", "cri-containerd-*.scope", "crio-*.scope")
 """Patterns of the scopes that runtimes make, `crio-conmon-*.scope` among them."""
 
@@ -245,18 +248,50 @@ def _word(name: object) -> str:
 
 
 def ask_health(url: str, timeout: float = 2.0) -> str:
-    """Ask a `healthz` endpoint; return an empty string for "ok", else what it said or why it said nothing."""
-    where = urlsplit(url)
-    connection = http.client.HTTPConnection(where.hostname or "127.0.0.1", where.port, timeout=timeout)
+    """Ask a `healthz` endpoint; return an empty string for "ok", else what it said or why it said nothing.
+
+    Whatever listens there has `timeout` seconds in all, is not followed elsewhere, and may say anything.
+    """
     try:
-        connection.request("GET", where.path or "/")
-        answer = connection.getresponse()
-        text = answer.read(1000).decode("utf-8", "replace").strip()
-    except (OSError, http.client.HTTPException) as error:
+        said = _http_get(url, timeout)
+    except (OSError, ValueError) as error:
         return str(error) or type(error).__name__
-    finally:
-        connection.close()
-    return "" if answer.status == http.client.OK else f"{answer.status} {text}"
+    status = re.match(rb"HTTP/1\.[01] (\d{3})[ \r\n]", said)
+    _, whole, body = said.partition(b"\r\n\r\n")
+    if status is None or not whole:
+        return (
+            f"not an answer in HTTP: {said[:80]!r}" if said else "it closed the connection without an answer"
+        )
+    return "" if status[1] == b"200" else f"{int(status[1])} {body[:1000].decode('utf-8', 'replace').strip()}"
+
+
+def _http_get(url: str, timeout: float) -> bytes:
+    """Return what a server sends before it closes, at most 64 KiB and as far as the time allows.
+
+    HTTP/1.0, so that it closes; http.client's timeouts are for each piece, and hold nobody who sends one a second.
+
+    Raises:
+        OSError: no connection, or not a byte in time.
+        ValueError: the URL names no address.
+    """
+    where = urlsplit(url)
+    address = where.hostname or "127.0.0.1", where.port or 80
+    deadline = time.monotonic() + timeout
+    said = b""
+    with socket.create_connection(address, timeout) as connection:
+        connection.sendall(f"GET {where.path or '/'} HTTP/1.0\r\nHost: {where.netloc}\r\n\r\n".encode())
+        while len(said) < _LONGEST_ANSWER and (left := deadline - time.monotonic()) > 0:
+            connection.settimeout(left)
+            try:
+                piece = connection.recv(_LONGEST_ANSWER - len(said))
+            except TimeoutError:
+                break
+            if not piece:
+                return said
+            said += piece
+    if not said:
+        raise TimeoutError(f"no answer within {timeout:g} s")
+    return said
 
 
 def _limit_files(hierarchy: Hierarchy) -> tuple[str, ...]:

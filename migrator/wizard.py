@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from migrator import prompts, show
 from migrator.answers import write_answers
 from migrator.checks.base import plural
-from migrator.commands_change import carry_out, resume, rollback
+from migrator.commands_change import carry_out, go_on, rollback
 from migrator.commands_look import write_file
 from migrator.errors import BlockedError, CgmigrateError, ConflictError, UsageError
 from migrator.findings import Severity
 from migrator.host import Host
 from migrator.journal import Run, Runs
-from migrator.options import OnFailure, need_root, progress
+from migrator.options import OnFailure, answers_of, need_root, progress
 from migrator.plan import render
 from migrator.plan_options import PlanOptions
 from migrator.questions import BUDGET, ON_FAILURE, PLANNING, Question, of_plan
 from migrator.session import look, plan_node
+from migrator.terminal import plain_mode
 
 if TYPE_CHECKING:
     from migrator.audit import Audit
@@ -130,15 +131,14 @@ def _interrupted(s: Sitting) -> Stage | None:
             },
             "look",
         )
-    root = Path(str(s.host.root))
     if answer == "look":
         for record in left.records()[-12:]:
             prompts.tell(f"{record.time}  {record.kind} {record.step}", 2)
         return _interrupted
     if answer == "resume":
-        resume(root=root)
+        go_on(s.host, answers_of(None), shown=left)
     else:
-        rollback(left.name, root=root)
+        rollback(left.name, root=s.host.root)
     return None
 
 
@@ -307,7 +307,7 @@ def _agree(s: Sitting) -> Stage | None:
 
 def _voice(s: Sitting, run: Run) -> AbstractContextManager[Voice]:
     """Return who tells the run: one live view, or lines where nothing may be drawn."""
-    if prompts.plain_mode():
+    if plain_mode():
         return contextlib.nullcontext(show.voice(s.given, ask=True))
     from migrator.live import LiveView  # noqa: PLC0415 - late
 
@@ -330,7 +330,7 @@ def _prove(s: Sitting, run: Run) -> None:
 
         # The run has its own proof behind it; Ctrl-C ends this one only.
         with contextlib.suppress(CgmigrateError, KeyboardInterrupt):
-            show.verification_view(verify.verify(s.host, progress=progress), table=True)
+            show.verification_view(verify.verify(s.host, progress=progress), witnesses=True)
     document = _of(s.made).document
     for line in (
         f"the old files are in {run.directory}/blobs",

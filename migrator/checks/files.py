@@ -56,7 +56,11 @@ def owned_by_others(facts: Facts) -> Iterator[Finding]:
 def hard_linked(facts: Facts) -> Iterator[Finding]:
     """Find configuration files with several names: the change gives one name a file of its own."""
     chains = (*facts.kubelet.driver.chain, *facts.runtime.driver.chain)
-    deciding = {each.path for each in chains} | {facts.kubelet.config_file, facts.runtime.config_file}
+    deciding = {each.path for each in chains} | {
+        facts.kubelet.config_file,
+        facts.runtime.config_file,
+        *facts.runtime.imports,
+    }
     for each in _real(facts):
         if each.links > 1 and each.path in deciding:
             yield Finding(

@@ -48,6 +48,6 @@ def ask_kubelets(kube: Kube, progress: Callable[[str], None] = lambda _: None) -
             found.append(replace(each, driver=str(config.get("cgroupDriver", ""))))
         except HostError as error:
             found.append(replace(each, reason=error.message))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             found.append(replace(each, reason="its answer could not be read"))
     return tuple(found)

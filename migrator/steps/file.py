@@ -8,7 +8,7 @@ import shlex
 from typing import Any, ClassVar
 
 from migrator.errors import HostError, StepError
-from migrator.host import FileState, Reader
+from migrator.host import FileState, Host, Reader
 from migrator.steps import Hands, Params, Sight, Undo, Where
 
 SAVED = ".cgmigrate-saved"
@@ -76,6 +76,7 @@ class WriteFile:
             )
         if now == old:
             hands.host.flush(old.path)
+            _remove_made(hands.host, undo)
             return
         if now.kind == "file" and now.sha256 not in (self.after, old.sha256):
             saved = _free(hands.host, now.path + SAVED)
@@ -87,8 +88,7 @@ class WriteFile:
         hands.say(f"restoring {self.path}{readers}")
         if old.kind == "absent":
             hands.host.remove(old.path)
-            for directory in undo["directories"]:
-                hands.host.remove_directory(directory)
+            _remove_made(hands.host, undo)
             return
         hands.host.write(old.path, hands.blob(old.sha256), like=old)
 
@@ -99,6 +99,12 @@ def _leads(reader: Reader, path: str) -> str:
         return reader.node_path(reader.resolve(path))
     except HostError as error:
         return f"nowhere ({error.message})"
+
+
+def _remove_made(host: Host, undo: Undo) -> None:
+    """Remove the directories that the run made for a new file, where nobody has put anything in them."""
+    for directory in undo["directories"]:
+        host.remove_directory(directory)
 
 
 def _free(reader: Reader, path: str) -> str:

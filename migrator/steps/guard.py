@@ -92,8 +92,8 @@ def release(hands: Hands, units: Sequence[str]) -> None:
 def _made(hands: Hands) -> list[str]:
     """Return the directories that the marker names; only ever drop-in directories of units."""
     try:
-        made = json.loads(hands.host.read(ACTIVE))["made"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        made = list(json.loads(hands.host.read(ACTIVE))["made"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return []
     return [
         str(each)

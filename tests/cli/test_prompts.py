@@ -8,7 +8,7 @@ import pty
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,13 @@ from migrator.cli import run
 NODE = Path(__file__).parent.parent / "nodes/docker-20.10-kubelet-1.20/root"
 
 
-def typed(command: list[str], answers: Sequence[tuple[bytes, bytes]]) -> tuple[int, str]:
-    """Run a command with a terminal as all three streams; type each answer once its question has been said."""
+def typed(
+    command: list[str], answers: Sequence[tuple[bytes, bytes]], meanwhile: Callable[[], object] | None = None
+) -> tuple[int, str]:
+    """Run a command with a terminal as all three streams; type each answer once its question has been said.
+
+    What happens `meanwhile` happens before the last answer.
+    """
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(command[0], command)  # noqa: S606
@@ -36,6 +41,8 @@ def typed(command: list[str], answers: Sequence[tuple[bytes, bytes]]) -> tuple[i
             os.write(terminal, b"\x1b[1;1R")
         if waiting and waiting[0][0] in said[seen:]:
             seen = len(said)
+            if meanwhile and len(waiting) == 1:
+                meanwhile()
             os.write(terminal, waiting.pop(0)[1])
     _, status = os.waitpid(pid, 0)
     os.close(terminal)

@@ -7,9 +7,11 @@ import copy
 import functools
 import hashlib
 import json
+import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -46,6 +48,14 @@ WITH_FLAG = (
     "/etc/systemd/system/kubelet.service.d/20-flag.conf",
     "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --cgroup-driver=cgroupfs $KUBELET_CONFIG_ARGS\n",
 )
+HANDLER = (
+    '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v2"\n'
+    '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]\nSystemdCgroup = false\n'
+)
+WITH_IMPORT = (
+    ("/etc/containerd/config.toml", 'imports = ["/etc/containerd/conf.d/*.toml"]\nversion = 2\n' + HANDLER),
+    ("/etc/containerd/conf.d/10-runc.toml", "version = 2\n" + HANDLER),
+)
 QUIET = Voice(say=lambda _: None, tell=lambda _: None)
 
 
@@ -56,6 +66,10 @@ class Variant:
     sample: str
     runtime: str
     files: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    """Symbolic link → target as written."""
+    without: tuple[str, ...] = ()
+    """Directories of the sample that this node does not have."""
     in_cluster: bool = False
     control_plane: bool = False
     cordoned: bool = False
@@ -71,6 +85,13 @@ VARIANTS = {
         "containerd-1.6-kubelet-1.20", "containerd", in_cluster=True, control_plane=True
     ),
     "cordoned": Variant("docker-20.10-kubelet-1.20", "docker", in_cluster=True, cordoned=True),
+    "two-names": Variant(
+        "containerd-1.6-kubelet-1.20",
+        "containerd",
+        files=WITH_IMPORT,
+        links=(("/etc/containerd/conf.d/90-current.toml", "10-runc.toml"),),
+    ),
+    "no-directory": Variant("docker-20.10-kubelet-1.20", "docker", without=("/etc/docker",)),
 }
 
 
@@ -80,30 +101,24 @@ def planned(name: str) -> tuple[Plan, Facts]:
     variant = VARIANTS[name]
     sample = NODES / variant.sample
     facts = load((sample / "facts.json").read_bytes())
-    if variant.files:
-        facts = _with_files(facts, variant)
     if variant.in_cluster:
         facts = _in_cluster(facts, variant)
-
-    def read(path: str) -> bytes | None:
-        added = dict(variant.files)
-        real = sample / "root" / path.removeprefix("/")
-        return added[path].encode() if path in added else real.read_bytes() if real.is_file() else None
-
     options = PlanOptions(cluster_config=variant.in_cluster)
-    return make_plan(
-        audit(facts), digest(facts), read, options, SETTINGS if variant.in_cluster else None
-    ), facts
-
-
-def _with_files(facts: Facts, variant: Variant) -> Facts:
-    """Look at the sample with the added files, as at an image, and take what they decide."""
-    import tempfile  # noqa: PLC0415 - once
-
+    settings = SETTINGS if variant.in_cluster else None
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "root"
-        lay(root, variant)
-        seen = gather(Reader(root))
+        reader = Reader(Path(folder) / "root")
+        lay(reader.root, variant)
+        if variant.files or variant.without:
+            facts = _with_files(facts, gather(reader))
+
+        def read(path: str) -> bytes | None:
+            return reader.read(path) if reader.exists(path) else None
+
+        return make_plan(audit(facts), digest(facts), read, options, settings), facts
+
+
+def _with_files(facts: Facts, seen: Facts) -> Facts:
+    """Take what the files of a variant decide from a look at them, as at an image."""
     kubelet = replace(
         seen.kubelet,
         unit=replace(
@@ -112,7 +127,8 @@ def _with_files(facts: Facts, variant: Variant) -> Facts:
         version=facts.kubelet.version,
         driver_running=facts.kubelet.driver_running,
     )
-    return replace(facts, kubelet=kubelet, files=seen.files)
+    runtime = replace(facts.runtime, imports=seen.runtime.imports)
+    return replace(facts, kubelet=kubelet, runtime=runtime, files=seen.files)
 
 
 def _in_cluster(facts: Facts, variant: Variant) -> Facts:
@@ -169,6 +185,10 @@ def lay(root: Path, variant: Variant) -> None:
         real = root / path.removeprefix("/")
         real.parent.mkdir(parents=True, exist_ok=True)
         real.write_text(text)
+    for path, target in variant.links:
+        (root / path.removeprefix("/")).symlink_to(target)
+    for path in variant.without:
+        shutil.rmtree(root / path.removeprefix("/"))
 
 
 def machine_of(name: str, root: Path) -> Machine:
@@ -355,7 +375,8 @@ def _files(root: Path) -> Iterator[tuple[str, tuple[int, str]]]:
         if name.startswith(("run", "proc", "sys", "var/lib/cgmigrate")):
             continue
         mode = stat.S_IMODE(path.lstat().st_mode)
-        yield name, (mode, "" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest())
+        held = os.readlink(path) if path.is_symlink() else "" if path.is_dir() else path.read_bytes()
+        yield name, (mode, held if isinstance(held, str) else hashlib.sha256(held).hexdigest())
 
 
 def _cgroups(machine: Machine) -> Iterator[str]:

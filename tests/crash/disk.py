@@ -118,6 +118,7 @@ class Disk:
         self.asleep = False
         self._files: dict[int, tuple[bytes, int]] = {}
         self._directories: dict[int, dict[str, tuple[int, bool]]] = {}
+        self._links: dict[int, str] = {}
         self._held: list[int] = []
         weakref.finalize(self, _give_back, self._held)  # for a test that does not close it
         self.settle()
@@ -131,6 +132,7 @@ class Disk:
         self.close()
         self._files.clear()
         self._directories.clear()
+        self._links.clear()
         for directory in self._kept(self.root):
             self._note_directory(directory)
             for path in directory.iterdir():
@@ -139,7 +141,7 @@ class Disk:
 
     def cut_power(self) -> None:
         """Forget all that was not flushed."""
-        files, directories = dict(self._files), dict(self._directories)
+        files, directories, links = dict(self._files), dict(self._directories), dict(self._links)
         top = self.root.stat().st_ino
         for path in self.root.iterdir():
             if path.name in LOST:
@@ -152,6 +154,8 @@ class Disk:
                 if is_directory:
                     path.mkdir(exist_ok=True)
                     lay(path, directories.get(number, {}))
+                elif number in links:
+                    path.symlink_to(links[number])
                 else:
                     data, mode = files.get(number, (b"", 0o600))
                     path.write_bytes(data)
@@ -177,6 +181,10 @@ class Disk:
     def _note_directory(self, directory: Path) -> None:
         with os.scandir(directory) as entries:
             names = {entry.name: (entry.inode(), entry.is_dir(follow_symlinks=False)) for entry in entries}
+        for name, (number, _) in names.items():
+            if (directory / name).is_symlink():
+                self._links[number] = os.readlink(directory / name)
+                self._held.append(_open(directory / name, os.O_PATH | os.O_NOFOLLOW))
         self._directories[directory.stat().st_ino] = names
         self._held.append(_open(directory, os.O_RDONLY))
 

@@ -396,17 +396,20 @@ FAMILIES = {
     "units-that-do-not": units_that_do_not,
     "api-away": api_away,
 }
-SAMPLE = {"cordoned": 7}
-"""Kinds of node that differ from another in one thing: of each family one in so many is enough."""
+ALIKE = {
+    "cordoned": ("crashes", "crashes-on-the-way-back", "refusals", "refusals-then-crashes", "api-away"),
+    "two-names": ("crashes", "crashes-on-the-way-back", "refusals"),
+    "no-directory": ("crashes", "torn", "crashes-on-the-way-back", "refusals", "cuts-after-the-end"),
+}
+"""Kinds of node that differ from another in one thing → the families they play."""
+SAMPLE = dict.fromkeys(ALIKE, 7)
+"""Of each family one in so many is enough for them."""
 
 
 def families(variant: str) -> list[str]:
     """Return the families that a kind of node has."""
-    only = {
-        "cordoned": ("crashes", "crashes-on-the-way-back", "refusals", "refusals-then-crashes", "api-away")
-    }
     has_api = VARIANTS[variant].in_cluster
-    return [name for name in only.get(variant, FAMILIES) if has_api or name != "api-away"]
+    return [name for name in ALIKE.get(variant, FAMILIES) if has_api or name != "api-away"]
 
 
 def scenarios(variant: str, family: str, share: int, shares: int) -> list[Scenario]:

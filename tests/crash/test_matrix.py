@@ -8,15 +8,28 @@ that are largest are played by every so manyth scenario on the kinds of node tha
 
 from __future__ import annotations
 
+import copy
 import errno
 import itertools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.crash.cases import VARIANTS, back, begin, difference, forward, machine_of, snapshot, stale_units
+from tests.crash.cases import (
+    VARIANTS,
+    back,
+    begin,
+    begin_with,
+    difference,
+    forward,
+    machine_of,
+    planned,
+    snapshot,
+    stale_units,
+)
 from tests.crash.disk import Fate
 from tests.crash.matrix import Expect, Go, families, good, play, scenarios, steps
 
@@ -92,6 +105,42 @@ def test_a_node_that_was_cordoned_before_stays_so_both_ways_and_bears_no_mark(
         assert {"unschedulable": True} == machine.api.node["spec"]
         assert {} == machine.api.node["metadata"]["annotations"]
     machine.disk.close()
+
+
+def test_a_directory_made_for_a_new_file_goes_also_where_the_file_was_never_written() -> None:
+    made = next(
+        e.number for e in good("no-directory").forward if (e.call, e.what) == ("mkdir", "/etc/docker")
+    )
+
+    wrong = [
+        play("no-directory", (Go("forward", crash_at=number), Go("back"), Expect("first")))
+        for number in range(made, made + 8)
+    ]
+
+    assert [""] * 8 == wrong
+
+
+def test_a_run_of_an_older_version_that_writes_one_file_under_two_names_ends_right(tmp_path: Path) -> None:
+    plan, facts = planned("two-names")
+    twice = copy.deepcopy(dict(plan.document))
+    last = max(n for n, each in enumerate(twice["steps"]) if each["kind"] == "write-file")
+    path = twice["steps"][last]["params"]["path"]
+    link = VARIANTS["two-names"].links[0][0]
+    other = copy.deepcopy(twice["steps"][last])
+    other |= {"id": f"write-file:{link}", "params": other["params"] | {"path": link, "real_path": path}}
+    twice["steps"].insert(last + 1, other)
+    written = f"/.{Path(path).name}.cgmigrate-new"
+    at = next(each.number for each in good("two-names").forward if each.what.endswith(written))
+    wrong = []
+    for number, way in itertools.product(range(at, at + 16), (back, forward)):
+        machine = machine_of("two-names", tmp_path / f"{number}{way.__name__}")
+        first = snapshot(machine)
+        run = begin_with(machine, replace(plan, document=twice), facts)
+        assert "crashed" == forward(machine, run, Fate(crash_at=number))
+        ends = [way(machine, run), back(machine, run)]
+        wrong += [f"{number} {ends}: {each}" for each in [difference(first, snapshot(machine))] if each]
+        machine.disk.close()
+    assert [] == wrong
 
 
 def test_what_an_api_server_that_is_away_leaves_is_told_until_it_is_done(tmp_path: Path) -> None:

@@ -104,13 +104,18 @@ def process(
     log: Path | None = None,
     bpf: bool = True,
     shell: str = "",
+    by: Sequence[str] = (),
 ) -> Done:
-    """Run the command as a process under strace; `shell` has redirections."""
+    """Run the command as a process under strace; `shell` has redirections, `by` is a program that starts it.
+
+    Signals are not ignored, even if whoever runs these tests has them ignored.
+    """
     command = [
+        *("env", "--default-signal"),
         *("strace", "-f", *(["--seccomp-bpf"] if bpf else []), "-y", "-o", str(log or os.devnull)),
         *("-e", f"trace={trace}"),
         *(word for each in inject for word in ("-e", f"inject={each}")),
-        *map(str, (CGMIGRATE, *words)),
+        *map(str, (*by, CGMIGRATE, *words)),
     ]
     if shell:
         command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]
@@ -272,11 +277,13 @@ def kill(effect: Effect, *words: str | Path) -> Done:
     return signalled(effect, "KILL", *words)
 
 
-def signalled(effect: Effect, name: str, *words: str | Path, more: str = "", shell: str = "") -> Done:
+def signalled(
+    effect: Effect, name: str, *words: str | Path, more: str = "", shell: str = "", by: Sequence[str] = ()
+) -> Done:
     """Run the command and send it a signal when it makes a call; `more` are further calls of its kind, as strace counts."""
     inject = f"{effect.call}:signal={name}:when={effect.when}{more}"
     # strace 6.1 loses signals when the kernel filters the calls for it.
-    return process(*words, trace=effect.call, inject=[inject], bpf=False, shell=shell)
+    return process(*words, trace=effect.call, inject=[inject], bpf=False, shell=shell, by=by)
 
 
 def settle(prepared: Prepared, left: Path, place: Path, *, journalled: bool = True) -> list[str]:

@@ -83,6 +83,33 @@ def test_a_journal_damaged_before_its_last_line_stops_every_command_and_changes_
     assert not wrong, "\n".join(wrong)
 
 
+NO_PLAN = [b"[" * 100_000, b"[" * 900 + b"]" * 900, b'{"a": ' * 500 + b"1" + b"}" * 500, b"{", b"[]", b"\xff"]
+
+
+@pytest.mark.parametrize("data", NO_PLAN, ids=lambda data: f"{len(data)} of {data[:2]!r}")
+@pytest.mark.parametrize("direction", ["resume", "rollback"])
+def test_a_run_whose_plan_is_none_goes_nowhere(
+    prepared: Prepared, tmp_path: Path, direction: str, data: bytes
+) -> None:
+    node, words = prepared.begin(direction, tmp_path / "node")
+    plan = next((node / STATE / "runs").glob("*/plan.json"))
+    before = snapshot(node)
+    plan.write_bytes(data)
+
+    done = here(*words)
+
+    assert (4, True, False) == (done.code, str(plan) in done.err, done.crashed), done.err
+    assert before == snapshot(node)
+
+
+def test_a_run_whose_facts_are_none_is_taken_back(prepared: Prepared, tmp_path: Path) -> None:
+    node, words = prepared.begin("rollback", tmp_path / "node")
+    next((node / STATE / "runs").glob("*/facts.json")).write_bytes(b"[" * 100_000)
+
+    assert 0 == here(*words).code
+    assert prepared.first == snapshot(node)
+
+
 def torn(line: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield what a crash can leave of the last line: any of its beginnings, NULs in the place of its end, or a flipped bit."""
     for length in range(len(line)):

@@ -56,6 +56,26 @@ def torn(node: Path) -> bool:
     return any(decode(data, "journal")[1] < len(data) for data in journals)
 
 
+IGNORED = [
+    (("nohup",), "HUP", True),
+    (("nohup",), "TERM", False),
+    (("env", "--ignore-signal=INT"), "INT", True),
+    ((), "HUP", False),
+]
+
+
+@pytest.mark.parametrize(("by", "name", "ignored"), IGNORED, ids=[f"{row[0]} {row[1]}" for row in IGNORED])
+def test_what_was_ignored_before_it_began_does_not_stop_a_run(
+    prepared: Prepared, tmp_path: Path, by: tuple[str, ...], name: str, ignored: bool
+) -> None:
+    node, words = prepared.begin("apply", tmp_path / "node")
+    middle = next(each for each in prepared.forward if each.call == "fsync" and "kubelet" in each.path)
+
+    done = signalled(middle, name, *words, by=by)
+
+    assert ((0, "committed") if ignored else (7, "applying")) == (done.code, standing(node)), done.err
+
+
 CLOSED = [
     (">/dev/full", "a full disk"),
     ("2>/dev/full", "nothing takes its progress"),

@@ -6,16 +6,22 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from migrator.commands_change import go_on
+from migrator.errors import ConflictError
 from migrator.host import Host
 from migrator.journal import Runs
+from migrator.records import Status
 from migrator.session import open_run
+from tests.cli.test_prompts import typed
 from tests.process.command import (
     CGMIGRATE,
     ENVIRONMENT,
@@ -97,6 +103,80 @@ def test_two_started_at_once_end_as_one(prepared: Prepared, tmp_path: Path) -> N
     assert [0, 4] == sorted(done.code for done in ends), ends
     assert ["committed"] == [each.status for each in reports(node)]
     assert prepared.last == snapshot(node)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A node whose newest run is shown to an operator; `older` is committed, and another run may stand on it."""
+
+    node: Path
+    older: str
+    newer: str
+
+    def do(self, *words: str) -> int:
+        """Run another command meanwhile."""
+        return here(*words, "--root", self.node).code
+
+
+MEANWHILE: list[tuple[str, str, Callable[[Shown], object], tuple[int, str]]] = [
+    (
+        "the run goes, and an older one would be next",
+        "newer",
+        lambda it: it.do("forget", it.newer, "--yes"),
+        (4, "is no longer there"),
+    ),
+    (
+        "a newer run comes",
+        "older",
+        lambda it: Runs(Host(it.node)).create("cd" * 32, b"{}", b"{}", []),
+        (4, "stands on it"),
+    ),
+    ("the open run is finished", "begun", lambda it: it.do("resume"), (4, "is committed by now")),
+    ("the run is rolled back", "older", lambda it: it.do("rollback", "--yes"), (0, "is rolled back")),
+    ("nothing", "older", lambda _: None, (0, "is rolled back")),
+]
+
+
+@pytest.mark.parametrize(
+    ("which", "meanwhile", "expected"), [row[1:] for row in MEANWHILE], ids=[row[0] for row in MEANWHILE]
+)
+def test_what_is_rolled_back_is_what_was_asked_about(
+    prepared: Prepared,
+    tmp_path: Path,
+    which: str,
+    meanwhile: Callable[[Shown], object],
+    expected: tuple[int, str],
+) -> None:
+    node = copy(prepared.begun if which == "begun" else prepared.committed, tmp_path / "node")
+    (older,) = Runs(Host(node)).all()
+    newer = Runs(Host(node)).create("ab" * 32, b"{}", b"{}", []).name if which == "newer" else ""
+    shown = Shown(node, older.name, newer)
+    before = None
+
+    def other() -> None:
+        nonlocal before
+        meanwhile(shown)
+        before = snapshot(node)
+
+    command = [sys.executable, "-m", "migrator", "rollback", "--root", str(node)]
+    code, said = typed(command, [(b"Enter:", b"y")], other)
+
+    assert (expected[0], True) == (code, expected[1] in " ".join(said.split())), said
+    assert (before if code else prepared.first) == snapshot(node)
+
+
+def test_the_guided_path_goes_on_with_the_run_that_it_has_shown_or_with_none(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    node = copy(prepared.begun, tmp_path / "node")
+    (shown,) = Runs(Host(node)).all()
+    assert 0 == here("rollback", "--root", node, "--yes").code
+    open_now = Runs(Host(node)).create("ab" * 32, b"{}", b"{}", [])
+
+    with pytest.raises(ConflictError, match=f"{shown.name} was open when it was shown"):
+        go_on(Host(node), None, shown=shown)
+
+    assert (Status.PLANNED, prepared.first) == (open_now.state().status, snapshot(node))
 
 
 CLOCKS = [

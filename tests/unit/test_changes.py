@@ -10,7 +10,7 @@ import pytest
 from migrator.changes import file_changes
 from migrator.errors import BlockedError
 from migrator.facts.gather import gather
-from tests.unit.nodes import lay
+from tests.unit.nodes import Link, lay
 
 MAIN, A, B = "/etc/containerd/config.toml", "/etc/containerd/conf.d/a.toml", "/etc/containerd/conf.d/b.toml"
 V2, V3 = 'plugins."io.containerd.grpc.v1.cri"', "plugins.'io.containerd.cri.v1.runtime'"
@@ -89,6 +89,16 @@ CASES = [
         },
         {MAIN: ("SystemdCgroup = true",)},
     ),
+    (
+        "a file and a link to it are one file",
+        "1.7.13",
+        {
+            MAIN: "version = 2\n" + IMPORTS + handler(V2),
+            A: "version = 2\n" + handler(V2),
+            B: Link("a.toml"),
+        },
+        {MAIN: ("SystemdCgroup = true",), A: ("SystemdCgroup = true",)},
+    ),
     ("no file at all", "1.7.13", {}, {MAIN: ("version = 2", "runtime_type", "SystemdCgroup = true")}),
 ]
 
@@ -97,7 +107,7 @@ CASES = [
     ("version", "files", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_a_handler_of_containerd_is_set_where_it_decides(
-    tmp_path: Path, version: str, files: dict[str, str], expected: dict[str, tuple[str, ...]]
+    tmp_path: Path, version: str, files: dict[str, str | Link], expected: dict[str, tuple[str, ...]]
 ) -> None:
     reader = lay(tmp_path, {**KUBELET, **status(version), **files})
 
@@ -115,6 +125,17 @@ def test_a_handler_of_containerd_is_set_where_it_decides(
         for change in changes
     }
     assert expected == added
+
+
+def test_the_reason_of_a_change_names_all_that_lead_to_the_file(tmp_path: Path) -> None:
+    text = "version = 2\n" + handler(V2)
+    files = {**KUBELET, **status("1.7.13"), MAIN: IMPORTS + text, "/srv/a": text}
+    reader = lay(tmp_path, {**files, A: Link("/srv/a"), B: Link("a.toml")})
+
+    changes = file_changes(gather(reader), reader.read)
+
+    assert ["", f"; {B} leads to the same file"] == [each.why.partition("type")[2] for each in changes]
+    assert [None, "/srv/a"] == [each.params().get("real_path") for each in changes]
 
 
 def test_a_refusal_tells_its_place_once(tmp_path: Path) -> None:

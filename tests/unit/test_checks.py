@@ -705,6 +705,11 @@ TABLE: list[tuple[str, Facts, set[tuple[str, Severity, str]]]] = [
         ),
         {("file-hard-linked", W, "")},
     ),
+    (
+        "a file with two names that containerd imports",
+        but(runtime={"imports": ("/i.toml",)}, files=(replace(config("/i.toml"), links=2),)),
+        {("file-hard-linked", W, ""), ("imports-present", W, "F14")},
+    ),
     # what runs
     ("a static pod", but(pods=(STATIC,)), {("static-pods-outage", I, "F33")}),
     ("a static pod, already moved", but(switched(), pods=(STATIC,)), set()),

@@ -19,7 +19,7 @@ from migrator.findings import Finding, Severity
 from migrator.host import Reader
 from migrator.plan import Plan
 from migrator.plan_steps import PlannedStep
-from tests.unit.facts_base import QUIET
+from tests.unit.facts_base import QUIET, config
 
 CGROUPFS = """version = 2
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
@@ -79,6 +79,16 @@ def test_a_key_that_nobody_meant_is_a_blocker_with_its_old_and_new_value(tmp_pat
     assert (found.id, found.severity) == ("containerd-dump-differs", Severity.BLOCKER)
     assert found.subject == f"{tmp_path}/config.toml"
     assert found.summary.endswith("meant: oom_score: nothing → -999")
+
+
+def test_an_edit_of_the_file_that_a_configured_name_leads_to_is_judged(tmp_path: Path) -> None:
+    facts = node(tmp_path)
+    real = f"{tmp_path}/real.toml"
+    main = replace(config(facts.runtime.config_file), real_path=real)
+
+    (found,) = judge_plan(Reader(), replace(facts, files=(main,)), plan({real: CGROUPFS}))
+
+    assert "runtimes.runc.options.SystemdCgroup would not be true" in found.summary
 
 
 @pytest.mark.parametrize("text", [CGROUPFS, CGROUPFS.replace("SystemdCgroup = false", "")])

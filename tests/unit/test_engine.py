@@ -52,9 +52,11 @@ class Line:
             raise fault
 
     def where(self, look: Sight, undo: Undo | None) -> Where:  # noqa: ARG002
+        self._fault("where")
         return Where.AFTER if self.name in lines(look.reader.root) else Where.BEFORE
 
     def capture(self, look: Sight) -> Undo:
+        self._fault("capture")
         return {"before": sorted(lines(look.reader.root))}
 
     def apply(self, hands: Hands) -> None:
@@ -121,7 +123,10 @@ def engine(run: Run, tmp_path: Path, *steps: Line, boot: str = "boot-1") -> Engi
         left=lambda command: journal.write(Kind.LEFT, command=command),
         leftovers=lambda: journal.state.left,
     )
-    planned = [(PlannedStep(id=step.name, kind=step.kind, why="", params={}), step) for step in steps]
+    planned = [
+        (PlannedStep(id=step.name, kind=step.kind, why="", params={"path": f"/{step.name}"}), step)
+        for step in steps
+    ]
     return Engine(steps=planned, journal=journal, hands=hands, tell=told.append)
 
 
@@ -216,6 +221,64 @@ def test_a_fault_of_our_own_is_a_failed_step_with_its_traceback_kept(tmp_path: P
         engine(run, tmp_path, step("a", apply_before=ZeroDivisionError("oops"))).forward()
 
     assert "ZeroDivisionError: oops" in (run.directory / "traceback.txt").read_text()
+
+
+@pytest.mark.parametrize("at", ["capture", "apply_before", "apply_after"])
+def test_a_fault_of_our_own_anywhere_in_a_step_is_taken_back(tmp_path: Path, at: str) -> None:
+    run = make_run(tmp_path)
+    failing = engine(run, tmp_path, step("a"), step("b", Line, **{at: ZeroDivisionError("oops")}))
+
+    with pytest.raises(StepError, match="internal error in step b") as failed:
+        failing.forward()
+
+    assert ("failed", "") == kinds(run)[-1]
+    assert "rolled back" in fail_back(failing, failed.value).message
+    assert (Status.ROLLED_BACK, []) == (run.state().status, lines(tmp_path))
+
+
+class FileLine(Line):
+    """Stands for a file, of which a resume and a rollback look where it is before they do anything."""
+
+    kind: ClassVar[str] = "write-file"
+
+
+@pytest.mark.parametrize("kind", [Line, FileLine, VolatileLine])
+def test_a_fault_of_our_own_in_a_look_is_taken_back_as_well(tmp_path: Path, kind: type[Line]) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(Crash):
+        engine(run, tmp_path, step("a"), step("b", kind, apply_after=Crash())).forward()
+    resumed = engine(run, tmp_path, step("a"), step("b", kind, where=ZeroDivisionError("oops")))
+
+    with pytest.raises(StepError, match="internal error in step b") as failed:
+        resumed.forward()
+
+    assert "rolled back" in fail_back(resumed, failed.value).message
+    assert (Status.ROLLED_BACK, []) == (run.state().status, lines(tmp_path))
+
+
+def test_a_fault_of_our_own_before_the_first_change_leaves_no_open_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+
+    with pytest.raises(StepError, match="internal error in step b"):
+        engine(run, tmp_path, step("a"), step("b", FileLine, where=ZeroDivisionError("oops"))).forward(
+            new=True
+        )
+
+    assert (Status.ROLLED_BACK, []) == (run.state().status, lines(tmp_path))
+
+
+def test_a_rollback_is_not_stopped_by_a_fault_of_our_own_in_a_look(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(Crash):
+        engine(run, tmp_path, step("a"), step("b", FileLine), step("c", apply_after=Crash())).forward()
+
+    class Unbegun(FileLine):
+        """A file whose step was never begun."""
+
+    last = step("d", Unbegun, where=ZeroDivisionError("oops"))
+    engine(run, tmp_path, step("a"), step("b", FileLine), step("c"), last).back("asked")
+
+    assert (Status.ROLLED_BACK, []) == (run.state().status, lines(tmp_path))
 
 
 def test_more_than_three_attempts_stop_the_run(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,39 @@ def test_links_of_an_image_lead_inside_it(tmp_path: Path) -> None:
     assert b"{}" == Reader(tmp_path).read("/etc/docker/daemon.json")
     assert b"{}" == Reader(tmp_path).read("/etc/up/daemon.json")
     assert "/srv/daemon.json" == Reader(tmp_path).state("/etc/docker/daemon.json").path
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """Return an access control list as its extended attribute: (tag, permissions, id) each, see acl(5)."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+NOBODY = 0xFFFFFFFF
+FOR_USER = acl((1, 6, NOBODY), (2, 6, 1234), (4, 4, NOBODY), (16, 6, NOBODY), (32, 4, NOBODY))
+
+
+@pytest.mark.parametrize(
+    "own", [None, acl((1, 6, NOBODY), (2, 4, 99), (4, 4, NOBODY), (16, 4, NOBODY), (32, 0, NOBODY))]
+)
+def test_a_file_that_is_written_does_not_inherit_who_else_may_write_it(
+    tmp_path: Path, own: bytes | None
+) -> None:
+    target = tmp_path / "config"
+    target.write_bytes(b"old")
+    try:
+        os.setxattr(tmp_path, "system.posix_acl_default", FOR_USER)
+    except OSError:
+        pytest.skip("a file system without access control lists")
+    if own:
+        os.setxattr(target, "system.posix_acl_access", own)
+    host = Host(tmp_path)
+    before = host.state("/config")
+
+    host.write("/config", b"new", like=before)
+    host.write("/config", b"old", like=before)
+
+    assert before == host.state("/config")
+    assert bool(own) == ("system.posix_acl_access" in os.listxattr(target))
 
 
 def test_a_loop_of_links_is_an_error_and_not_there(tmp_path: Path) -> None:
@@ -106,6 +140,27 @@ def test_an_image_cannot_be_asked_for_a_program(tmp_path: Path) -> None:
 def test_a_program_that_is_missing_or_hangs_is_an_error(argv: list[str], message: str) -> None:
     with pytest.raises(HostError, match=message):
         Reader().run(argv, timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "message"),
+    [
+        (0o644, b"#!/bin/sh\n", "Permission denied"),
+        (0o755, b"\x7fELFxxxx", "Exec format error"),
+        (0o755, b"#!/no/such/shell\n", "no such program"),
+    ],
+)
+def test_a_program_that_cannot_be_run_is_an_error(
+    tmp_path: Path, mode: int, content: bytes, message: str
+) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(content)
+    program.chmod(mode)
+
+    with pytest.raises(HostError, match=f"{program}: {message}"):
+        Reader().run([str(program)])
+    with pytest.raises(HostError, match="null byte"):
+        Reader().run(["echo", "\0"])
 
 
 def test_a_program_is_in_the_root_directory_and_has_the_descriptors_that_it_is_given_and_no_others() -> None:

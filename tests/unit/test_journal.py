@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -207,6 +210,27 @@ def test_only_one_process_holds_the_lock(tmp_path: Path) -> None:
         pass
     with runs.lock():
         pass
+
+
+def test_who_looks_who_is_at_work_keeps_nobody_from_it(tmp_path: Path) -> None:
+    runs = Runs(Host(tmp_path))
+    with runs.lock():
+        pass
+    looking = threading.Event()
+
+    def look() -> None:
+        with (runs.base / "lock").open() as held:
+            fcntl.flock(held, fcntl.LOCK_SH)
+            looking.set()
+            time.sleep(0.1)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    looking.wait()
+    with Runs(Host(tmp_path)).lock():
+        assert str(os.getpid()) == runs.worker()
+    reader.join()
+    assert "" == runs.worker()
 
 
 def test_an_open_run_is_not_forgotten(tmp_path: Path, run: Run) -> None:

@@ -441,6 +441,18 @@ def test_a_diff_of_such_a_file_shows_no_neighbours(tmp_path: Path) -> None:
     assert PASSWORD not in repr(plan.document)
 
 
+def test_a_file_that_two_names_lead_to_is_rewritten_once(tmp_path: Path) -> None:
+    reader = lay(
+        tmp_path, {"/etc/telegraf/telegraf.conf": JOB, "/etc/telegraf.conf": Link("telegraf/telegraf.conf")}
+    )
+    found = search.gather_references(Look(reader), DOCKER.kubelet, DOCKER.runtime)
+    plan = plan_node(reader, audit(replace(switched(DOCKER), references=found)), PlanOptions(references=True))
+
+    assert ["/etc/telegraf.conf", "/etc/telegraf/telegraf.conf"] == [each.file.path for each in found]
+    (only,) = (step for step in plan.steps if step.kind == "write-file")
+    assert only.why.endswith("; /etc/telegraf/telegraf.conf leads to the same file")
+
+
 def test_a_file_that_cannot_be_looked_at_is_a_fact(tmp_path: Path) -> None:
     tree: dict[str, str | bytes | Link | None] = {"/etc/cron.d/a": JOB, "/etc/crontab": Link("/etc/crontab")}
     found, unknowns = searched(tmp_path, tree)
