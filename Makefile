@@ -14,7 +14,7 @@ COMPILE = build/tools/bin/pip-compile -q --generate-hashes --allow-unsafe --no-e
 PARALLEL := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target
 
 .DEFAULT_GOAL := help
-.PHONY: help venv programs browser demo check test lint types pure docs bench lab-up lab-shell lab-down cluster-up cluster-down lock dist clean matrix planted fuzz
+.PHONY: help venv programs browser shells demo check test lint types pure docs bench lab-up lab-shell lab-down cluster-up cluster-down lock dist clean matrix planted fuzz
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: venv programs  ## seconds: style, types, pure tests (which also hold the 
 programs:
 	@tools/need.sh dbus-daemon=dbus-daemon strace=strace tmux=tmux
 
+shells:
+	@tools/need.sh zsh=zsh fish=fish
+
 browser:
 	@tools/need.sh chromium=chromium
 
@@ -46,7 +49,7 @@ types: venv
 pure: venv programs
 	@$(RUN) -m pytest -q -n 4 --dist worksteal $(addprefix --ignore=tests/,lab packaging crash process fuzz judges browser)
 
-test: venv programs browser  ## everything, the lab's real nodes included; what this machine cannot run is named with the reason
+test: venv programs browser shells  ## everything, the lab's real nodes included; what this machine cannot run is named with the reason
 	@style=0; $(PARALLEL) types lint || style=$$?; \
 	$(RUN) -m pytest -n 3 --dist worksteal && exit $$style
 

@@ -26,6 +26,7 @@ from migrator.options import (
     OnFailureOption,
     RootOption,
     RunArgument,
+    SettledRunArgument,
     VerboseOption,
     YesOption,
     answers_of,
@@ -52,7 +53,7 @@ def apply(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     root: RootOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Carry out a reviewed plan; refuses (exit 4) unless it still is the plan that this node needs.
+    """Carry out a reviewed plan. Refuses (exit 4) unless it still is the plan that this node needs.
 
     Each change is journalled with its undo before it is made. Interrupted? `resume` or `rollback`.
 
@@ -98,7 +99,7 @@ def carry_out(
         run, _ = begin(host, reviewed, name)
         show.note(f"run {run.name}")
         with (
-            _summary(run, live=host.live),
+            _summary(run, host.root),
             voice(run) as told,
             engine_of(doors_of(host), run, told, interrupt) as engine,
         ):
@@ -125,16 +126,16 @@ def _read_plan(path: Path) -> bytes:
 
 
 @contextmanager
-def _summary(run: Run, *, live: bool) -> Iterator[None]:
+def _summary(run: Run, root: Path) -> Iterator[None]:
     """Show the summary of a run that is taken forward inside, also where it leaves something to the operator."""
     from migrator import show  # noqa: PLC0415 - late
 
     try:
         yield
     except LeftToDoError:
-        show.done(run.name, run.load("plan.json"), live=live)
+        show.done(run.name, run.load("plan.json"), root=root)
         raise
-    show.done(run.name, run.load("plan.json"), live=live)
+    show.done(run.name, run.load("plan.json"), root=root)
 
 
 def _forward(engine: Engine, voice: Voice, on_failure: OnFailure | None, *, new: bool = False) -> None:
@@ -172,7 +173,7 @@ def resume(
     root: RootOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Go on with the run that was interrupted, from where its journal ends.
+    """Go on with an interrupted run, from where its journal ends.
 
     Example: cgmigrate resume
     """
@@ -217,7 +218,7 @@ def go_on(
                 engine.back("resumed")
                 show.outcome(f"run {run.name} is rolled back: the node is as it was before")
                 return
-            with _summary(run, live=host.live):
+            with _summary(run, host.root):
                 _forward(engine, told, _policy(on_failure, given))
 
 
@@ -231,7 +232,7 @@ def rollback(  # noqa: PLR0917 - the same
     root: RootOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Take a run back, open or finished: files byte for byte, units and pods as they were.
+    """Take a run back, open or finished. Files come back byte for byte, units and pods as they were.
 
     Needs only the journal and the disk: no network, no API server, no valid configuration.
 
@@ -267,12 +268,12 @@ def rollback(  # noqa: PLR0917 - the same
 
 
 def forget(
-    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or its beginning.")],
+    run_name: SettledRunArgument,
     yes: YesOption = False,
     answers: AnswersOption = None,
     root: RootOption = None,
 ) -> None:
-    """Delete a settled run and its saved files; afterwards it cannot be rolled back.
+    """Delete a settled run and its saved files. Afterwards it cannot be rolled back.
 
     Example: cgmigrate forget 20261122T1405
     """

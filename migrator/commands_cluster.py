@@ -27,7 +27,8 @@ from migrator.options import (
 cluster = typer.Typer(
     name="cluster",
     no_args_is_help=True,
-    help="Look at and change the ConfigMap that kubeadm writes each node's kubelet configuration from.",
+    help="Look at and change kubeadm's ConfigMap of the kubelets. From it kubeadm writes each node's kubelet configuration.\n\n"
+    "Example: cgmigrate cluster plan",
 )
 
 
@@ -41,7 +42,7 @@ def plan(
     output: FormatOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Show the change of the ConfigMap, and what kubeadm makes of each node before and after it.
+    """Show the change of the ConfigMap. And what kubeadm makes of each node before and after it.
 
     Changes nothing. Change it once, best when the first node is migrated and before anybody runs `kubeadm upgrade node`.
 
@@ -80,7 +81,7 @@ def apply(
     answers: AnswersOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Carry out a reviewed change of the ConfigMap; refuses (exit 4) unless it still is what the cluster needs.
+    """Carry out a reviewed change of the ConfigMap. Refuses (exit 4) unless it still is what the cluster needs.
 
     It is a run like any other: `rollback` puts the old text back.
 

@@ -53,7 +53,7 @@ def audit(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     output: FormatOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Look at this node and say what it is, what stands in the way, and whether it should move.
+    """Look at this node: what it is, and whether it should move. Also what stands in the way, with its remedy.
 
     In a cluster it also asks the API server which pods a drain would move, and what would block it.
 
@@ -136,7 +136,7 @@ def plan(  # noqa: PLR0917 - one parameter for each option, as typer wants it
     output: FormatOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Show every step and every changed line of the switch; with -o, write it for `apply`.
+    """Show every step and every changed line of the switch. With -o, write it for `apply`.
 
     Changes nothing. The same facts give the same plan, byte for byte.
 
@@ -243,7 +243,7 @@ def verify(
     output: FormatOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Prove from two sides, cgroupfs and systemd, that the node is on a driver; also one migrated by hand.
+    """Prove that the node is on a driver. Two sides tell, cgroupfs and systemd; also of a node migrated by hand.
 
     Changes nothing. Exit code 3 when something is found.
 
@@ -266,7 +266,7 @@ def verify(
 
 
 def status(root: RootOption = None, output: FormatOption = None) -> None:
-    """List the runs of this node and where each stands; exit code 7 while one is open, 4 when a journal is damaged.
+    """List the runs of this node and where each stands. Exit code 7 while one is open, 4 when a journal is damaged.
 
     Example: cgmigrate status
     """
@@ -318,7 +318,7 @@ def translate(
     ] = None,
     in_place: Annotated[bool, typer.Option("--in-place", "-i", help="PATHs are files to rewrite.")] = False,
 ) -> None:
-    """Translate kubepods cgroup paths between the two drivers: arguments, stdin, or files in place.
+    """Translate kubepods cgroup paths between the two drivers. They are arguments, stdin, or in files to rewrite.
 
     Example: cgmigrate translate --runtime docker /kubepods/besteffort/pod0798b0e6-e445-4738-87b6-91bc5cc5e57f
     """

@@ -22,7 +22,7 @@ def report(
     ] = None,
     root: RootOption = None,
 ) -> None:
-    """Tell a run as one page for the change ticket: what, why, diffs, timeline, outage, proof. Default: the newest run.
+    """Tell a run as one page for the change ticket. What, why, diffs, timeline, outage, proof; by default of the newest run.
 
     A run that is open or damaged has a report too, which says what is missing; exit code 7 while it is open, 4 when it is
     damaged, as `status` has it.

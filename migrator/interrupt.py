@@ -10,6 +10,9 @@ from types import FrameType
 
 from migrator.errors import InterruptedRunError
 
+STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+"""What asks a run to stop; where none is at work it ends the command, with the exit code 128 + its number."""
+
 
 class Interrupt:
     """Turns TERM, INT, HUP and QUIT into a flag: the record in hand is finished, then the run stops."""
@@ -36,8 +39,7 @@ class Interrupt:
     @contextmanager
     def installed(self) -> Iterator[Interrupt]:
         """Handle these signals inside, and ignore Ctrl-Z; what was ignored before (nohup, a job in the background) stays so."""
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
         handlers = [(number, self) for number in heard] + [(signal.SIGTSTP, signal.SIG_IGN)]
         before = [(number, signal.signal(number, handler)) for number, handler in handlers]
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Switch a Kubernetes node from the cgroupfs to the systemd cgroup driver, with proof and a way back.\n\n"
-    "Without a command, on a terminal, it guides through all of it.",
+    "Without a command, on a terminal, it guides through all of it.\n\n"
+    "Example: cgmigrate audit",
 )
 
 
@@ -89,8 +91,24 @@ NodeOption = Annotated[
         "--node", metavar="NAME", help="Name of this node in the API. Default: as the kubelet registers."
     ),
 ]
+
+
+def _runs(context: typer.Context) -> list[str]:
+    """Return the runs of the node, or of the image behind --root, for a shell that completes a name."""
+    from migrator.statedir import STATE  # noqa: PLC0415 - late
+
+    root = context.params.get("root") or context.find_root().params.get("root") or ""
+    with suppress(OSError):
+        return sorted(os.listdir(f"{root}{STATE}/runs"))
+    return []
+
+
 RunArgument = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="Name of the run, or its beginning.")
+    str | None,
+    typer.Argument(metavar="[RUN]", help="Name of the run, or its beginning.", autocompletion=_runs),
+]
+SettledRunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="Name of the run, or its beginning.", autocompletion=_runs)
 ]
 
 

@@ -47,6 +47,13 @@ class Translation:
     from_path: str
     to_path: str
 
+    @property
+    def label(self) -> str:
+        """What a reader calls it."""
+        if self.kind == "pod":
+            return f"{self.namespace}/{self.pod}" if self.pod else f"pod {self.pod_uid}"
+        return "sandbox" if self.container == SANDBOX else self.container or self.container_id[:12]
+
 
 def translations(facts: Facts, to: Driver = Driver.SYSTEMD) -> tuple[Translation, ...]:
     """Return the rows of all live pods and containers, by namespace, pod and container, each pod before its containers.

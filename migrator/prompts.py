@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 from migrator.answers import describe
 from migrator.errors import UsageError
 from migrator.questions import Question
-from migrator.terminal import note, plain, wrap
+from migrator.terminal import note, plain, plain_mode, wrap
 
 if TYPE_CHECKING:
     from questionary import Question as Asked
@@ -53,11 +52,6 @@ def settle(questions: Sequence[Question], given: Mapping[str, str], hint: str) -
         if question.confirms and not question.agreed(answers[question.key]):
             break
     return answers
-
-
-def plain_mode() -> bool:
-    """Tell whether lines are written and nothing is drawn: for a screen reader, or a terminal that cannot."""
-    return bool(os.environ.get("CGMIGRATE_PLAIN")) or os.environ.get("TERM") == "dumb"
 
 
 def columns() -> int:

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from migrator.console import console_on, draws, table
 from migrator.drain import Move
 from migrator.findings import Finding, Severity
 from migrator.plan_table import Translation
-from migrator.records import RunState
+from migrator.records import RunState, Status
 from migrator.terminal import note as note  # noqa: PLC0414 - the commands tell with it, beside what they show
 from migrator.terminal import plain, wrap
 from migrator.views import (
@@ -22,10 +23,13 @@ from migrator.views import (
     render_diff,
     render_findings,
     render_moves,
+    render_steps,
     render_translations,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from migrator.audit import Audit
     from migrator.engine import Progress
     from migrator.facts.kubelets import NodeDriver
@@ -34,16 +38,20 @@ if TYPE_CHECKING:
     from migrator.session import Voice
     from migrator.verify import Verification
 
+_STATUS_STYLE = {Status.COMMITTED: "green", Status.ROLLED_BACK: "cyan", Status.DIRTY: "bold red"}
+_STATUS_AND_TIME = 36
+"""Columns that a run takes besides its name."""
 
-def _out(line: str = "") -> None:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+
+def _out(line: str = "", *, whole: bool = False) -> None:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not whole else sys.maxsize
     sys.stdout.write("".join(f"{piece}\n" for piece in wrap(plain(line), width)))
 
 
-def outcome(line: str) -> None:
-    """Tell on stdout how a run ended; it has ended so whether or not anybody listens."""
+def outcome(line: str, *, whole: bool = False) -> None:
+    """Tell on stdout how a run ended; it has ended so whether or not anybody listens. A command to copy stays `whole`."""
     try:
-        _out(line)
+        _out(line, whole=whole)
         sys.stdout.flush()
     except ValueError:
         pass
@@ -76,21 +84,20 @@ def plan_view(document: Mapping[str, Any]) -> None:
         f" ({len(files)} files change; {len(back)} more steps act only on the way back)"
     )
     _out()
-    for number, step in enumerate(steps, start=1):
-        mark = " (first boot)" if step["id"] in document["deferred"] else ""
-        _out(f"{number:3}. {step['id']}{mark}")
-        _out(f"     {step['why']}")
+    later = dict.fromkeys(document["deferred"], " (first boot)")
+    render_steps([(f"{step['id']}{later.get(step['id'], '')}", step["why"]) for step in steps], sys.stdout)
     for step in (*files, *(each for each in steps if each["kind"] == "cluster-config")):
         _out()
         if real := step["params"].get("real_path"):
             _out(f"{step['params']['path']} leads to {real}, which is what is written:")
         render_diff(step["params"]["diff"], sys.stdout)
-    if document["moves"]:
+    moves = [Move(**row) for row in document["moves"]]
+    if moves:
         _out()
-        render_moves([Move(**row) for row in document["moves"]], sys.stdout)
+        render_moves(moves, sys.stdout)
     if document["translations"]:
         _out()
-        render_translations([Translation(**row) for row in document["translations"]], sys.stdout)
+        render_translations([Translation(**row) for row in document["translations"]], sys.stdout, moves=moves)
     if document["findings"]:
         _out()
         findings = [
@@ -175,8 +182,9 @@ def voice(given: Mapping[str, str] | None = None, *, ask: bool = False) -> Voice
     return Voice(say=say, tell=tell, ask=choose)
 
 
-def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
-    """Show the summary after a run: what changed, what is left, how to go back."""
+def done(run: str, document: Mapping[str, Any], *, root: Path) -> None:
+    """Show the summary after a run: what changed, what is left, how to go back; `root` is `/` or the image's directory."""
+    live = str(root) == "/"
     files = [step["params"]["path"] for step in document["steps"] if step["kind"] == "write-file"]
     if document["scope"] == "cluster":
         names = [step["params"]["name"] for step in document["steps"]]
@@ -202,30 +210,28 @@ def done(run: str, document: Mapping[str, Any], *, live: bool) -> None:
         back = {step["id"] for step in document["steps"] if step["params"].get("direction") == "back"}
         left = [each for each in document["deferred"] if each not in back]
         outcome(f"  left to the first boot: {', '.join(left)}")
-    image = "" if live else " --root DIR"
-    outcome(f"  way back: cgmigrate rollback {run}{image}")
+    image = () if live else ("--root", str(root))
+    outcome(f"  way back: {shlex.join(('cgmigrate', 'rollback', run, *image))}", whole=True)
 
 
-def verification_view(result: Verification, *, table: bool = False) -> None:
-    """Show a verification; `table`: and before that what both witnesses said, side by side."""
-    from migrator.verify.view import render, witnesses  # noqa: PLC0415 - late
+def verification_view(result: Verification, *, witnesses: bool = False) -> None:
+    """Show a verification; `witnesses`: and before that what both witnesses said, also where nothing may be drawn."""
+    from migrator.verify.view import write  # noqa: PLC0415 - late
 
-    if table:
-        for line in witnesses(result, shutil.get_terminal_size().columns):
-            _out(line)
-        _out()
-    sys.stdout.write(render(result))
+    write(result, sys.stdout, witnesses=witnesses)
 
 
 def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> None:
     """Show all runs, oldest first, and what to do about an open one; no state: its journal is damaged."""
+    drawn = bool(found) and sys.stdout.isatty() and _runs(found)
     if not found:
         _out("no runs on this node")
     for name, state in found:
         if state is None:
             _out(f"{name}  damaged journal; the saved files are in /var/lib/cgmigrate/runs/{name}/blobs")
             continue
-        _out(f"{name}  {state.status}" + (f"  ({state.reason})" if state.reason else ""))
+        if not drawn or state.reason or state.failed or state.unwell or state.left:
+            _out(f"{name}  {state.status}" + (f"  ({state.reason})" if state.reason else ""))
         for step, error in (state.failed | state.unwell).items():
             _out(f"    {step}: {error}")
         for command in state.left:
@@ -234,3 +240,18 @@ def status_view(found: Sequence[tuple[str, RunState | None]], worker: str) -> No
         _out(f"in progress: process {worker}")
     elif any(state is not None and not state.status.settled for _, state in found):
         _out("open: `cgmigrate resume` goes on, `cgmigrate rollback` goes back")
+
+
+def _runs(found: Sequence[tuple[str, RunState | None]]) -> bool:
+    """Draw the runs as a table, and tell whether there was room for it: a run's name stays whole, to be copied."""
+    console = console_on(sys.stdout)
+    if not draws(console, max(len(plain(name)) for name, _ in found) + _STATUS_AND_TIME):
+        return False
+    rows = [
+        (_STATUS_STYLE.get(state.status, "yellow"), (name, state.status, state.ended))
+        if state
+        else ("bold red", (name, "damaged", ""))
+        for name, state in found
+    ]
+    table(console, rows, ("run", "status", "last record"))
+    return True

@@ -9,6 +9,7 @@ written in ASCII. `translate` is exempt: it is a filter, and its output is the i
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from io import TextIOWrapper
@@ -37,6 +38,11 @@ def take_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def plain_mode() -> bool:
+    """Tell whether lines are written and nothing is drawn: for a screen reader, or a terminal that cannot."""
+    return bool(os.environ.get("CGMIGRATE_PLAIN")) or os.environ.get("TERM") == "dumb"
 
 
 def wrap(line: str, width: int) -> list[str]:

@@ -2,13 +2,14 @@
 """What an operator reads: first the outcome, then what stands in the way, then the rest, then what to do next.
 
 Everything that comes from the node goes through `plain`, so no byte of it can steer the terminal. On a terminal, text is
-wrapped and coloured (unless NO_COLOR is set); elsewhere each statement is one line, for grep. rich is imported late: a
-command that shows no view does not pay for it. `width` is in columns, the terminal's own by default.
+wrapped and coloured (unless NO_COLOR is set), and what is a table or a tree is drawn as one, unless nothing may be drawn;
+elsewhere each statement is one line, for grep. rich is imported late: a command that shows no view does not pay for it.
+`width` is in columns, the terminal's own by default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, TextIO
 
@@ -16,16 +17,17 @@ from migrator.audit import Audit
 from migrator.checks.base import plural, where
 from migrator.checks.recommend import Verdict
 from migrator.checks.services import is_configuration
+from migrator.console import SEVERITY_STYLE, blank, console_on, draws, say, table, trees
 from migrator.drain import DrainOptions, Move, preview
 from migrator.facts.model import Driver, Facts, Tree, Unit
 from migrator.findings import Finding, Severity
 from migrator.plan_table import Translation
 from migrator.terminal import plain
+from migrator.trees import before_and_after
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_STYLE = {Severity.BLOCKER: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _HEADING = {Severity.BLOCKER: "Blockers", Severity.WARNING: "Warnings", Severity.INFO: "For information"}
 _VERDICT_STYLE = {
     Verdict.MIGRATE: "bold yellow",
@@ -43,91 +45,79 @@ _NEXT = {
 }
 _DIFF_STYLE = {"+": "green", "-": "red", "@": "cyan"}
 _SHORT_ID = 12
+_STEPS = 80
+"""Columns from which on a step stands beside its reason."""
 
 
 def render_audit(audit: Audit, stream: TextIO, width: int | None = None) -> None:
     """Write the view of an audit."""
-    console = _console(stream, width)
+    console = console_on(stream, width)
     verdict = audit.recommendation.verdict
     blockers = sum(finding.severity is Severity.BLOCKER for finding in audit.findings)
     decided = audit.recommendation.decided
     said = verdict.value if decided else f"not decided ({verdict.value} for now)"
     outcome = f"Recommendation: {said}" + (f", {plural(blockers, 'blocker')} in the way" if blockers else "")
-    _say(console, 0, outcome, _VERDICT_STYLE[verdict] if decided else "bold magenta")
+    say(console, 0, outcome, _VERDICT_STYLE[verdict] if decided else "bold magenta")
     for reason in audit.recommendation.reasons:
-        _say(console, 2, f"- {reason}")
-    _blank(console)
-    for line in _sides(audit):
-        _say(console, 2, line)
+        say(console, 2, f"- {reason}")
+    blank(console)
+    _sides(console, audit)
     _findings(console, audit.findings)
-    if audit.facts.cluster is not None and audit.facts.cluster.reached:
-        _moves(console, preview(audit.facts.cluster, DrainOptions()))
+    cluster = audit.facts.cluster
+    moves = preview(cluster, DrainOptions()) if cluster is not None and cluster.reached else ()
+    _moves(console, moves)
     _trees(console, audit.facts.cgroups.trees)
-    _translations(console, audit.translations)
-    _blank(console)
+    _translations(console, audit.translations, moves)
+    blank(console)
     following = (
         _NEXT[verdict] if decided else "find the driver that is not known, then run cgmigrate audit again"
     )
     if blockers:
         following = "settle the blockers above, then run cgmigrate audit again"
-    _say(console, 0, f"Next: {following}", "bold")
+    say(console, 0, f"Next: {following}", "bold")
 
 
 def render_findings(findings: Iterable[Finding], stream: TextIO, width: int | None = None) -> None:
     """Write findings under headings, blockers first."""
-    _findings(_console(stream, width), findings)
+    _findings(console_on(stream, width), findings)
 
 
 def render_moves(moves: Sequence[Move], stream: TextIO, width: int | None = None) -> None:
     """Write what a drain does to each pod: goes, stays, or is held, why, and what it loses."""
-    _moves(_console(stream, width), moves)
+    _moves(console_on(stream, width), moves)
 
 
-def render_translations(rows: Sequence[Translation], stream: TextIO, width: int | None = None) -> None:
-    """Write the table *from -> to*, pod by pod; container ids are shortened."""
-    _translations(_console(stream, width), rows)
+def render_translations(
+    rows: Sequence[Translation], stream: TextIO, width: int | None = None, moves: Collection[Move] = ()
+) -> None:
+    """Write the table *from -> to*, pod by pod, or draw the tree as it is and as it will be; container ids are shortened.
+
+    The pods of `moves` that go are in the second tree no more.
+    """
+    _translations(console_on(stream, width), rows, moves)
+
+
+def render_steps(rows: Sequence[tuple[str, str]], stream: TextIO, width: int | None = None) -> None:
+    """Write steps with the reason of each, in order."""
+    console = console_on(stream, width)
+    numbered = [(f"{number:3}.", *row) for number, row in enumerate(rows, start=1)]
+    if draws(console, _STEPS):
+        table(console, [("", row) for row in numbered])
+        return
+    for number, step, why in numbered:
+        say(console, 0, f"{number} {step}")
+        say(console, 5, why)
 
 
 def render_diff(diff: str, stream: TextIO, width: int | None = None) -> None:
     """Write a unified diff, one line per line; it must be masked already."""
-    console = _console(stream, width)
+    console = console_on(stream, width)
     for line in diff.removesuffix("\n").split("\n"):
         style = "bold" if line.startswith(("+++", "---")) else _DIFF_STYLE.get(line[:1], "")
-        _say(console, 0, line, style, whole=True, tabs=True)
+        say(console, 0, line, style, whole=True, tabs=True)
 
 
-def _console(stream: TextIO, width: int | None) -> Console:
-    from rich.console import Console  # noqa: PLC0415 (late: most commands show no view)
-
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
-
-
-def _say(
-    console: Console, indent: int, text: str, style: str = "", *, whole: bool = False, tabs: bool = False
-) -> None:
-    """Write one statement, `indent` columns in: wrapped on a terminal unless it must stay `whole` (a command to copy), else as one line."""
-    from rich.segment import Segment, Segments  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    clean = "\t".join(map(plain, text.split("\t"))) if tabs else plain(text)
-    shown = clean.encode(console.encoding, "backslashreplace").decode(console.encoding)
-    lines = [shown]
-    if console.is_terminal and not whole:
-        mark = next((mark for mark in ("- ", "-> ") if shown.startswith(mark)), "")
-        room = max(console.width - indent - len(mark), 20)
-        wrapped = Text(shown.removeprefix(mark)).wrap(console, room, overflow="fold")
-        lines = [(" " * len(mark) if at else mark) + line.plain.rstrip() for at, line in enumerate(wrapped)]
-    for line in lines:
-        # Segments, not Text: rich would turn the tabs of a diff into spaces.
-        segment = Segment(f"{' ' * indent}{line}\n", console.get_style(style))
-        console.print(Segments([segment]), end="", soft_wrap=True)
-
-
-def _blank(console: Console) -> None:
-    console.print()
-
-
-def _sides(audit: Audit) -> list[str]:
+def _sides(console: Console, audit: Audit) -> None:
     facts = audit.facts
     rows = [
         (
@@ -171,8 +161,12 @@ def _sides(audit: Audit) -> list[str]:
             "takes the driver from the runtime"
             + (f", version {facts.kubelet.version}" if facts.kubelet.version else ""),
         )
+    if draws(console):
+        table(console, [("", row) for row in rows], indent=2)
+        return
     first, second = (max(len(plain(row[column])) for row in rows) for column in (0, 1))
-    return [f"{plain(a):<{first}}  {plain(b):<{second}}  {plain(c)}".rstrip() for a, b, c in rows]
+    for a, b, c in rows:
+        say(console, 2, f"{plain(a):<{first}}  {plain(b):<{second}}  {plain(c)}".rstrip())
 
 
 def _side(
@@ -212,60 +206,68 @@ def _findings(console: Console, findings: Iterable[Finding]) -> None:
         these = [finding for finding in found if finding.severity is severity]
         if not these:
             continue
-        _blank(console)
-        _say(console, 0, f"{_HEADING[severity]} ({len(these)})", _STYLE[severity])
+        blank(console)
+        say(console, 0, f"{_HEADING[severity]} ({len(these)})", SEVERITY_STYLE[severity])
         for each in these:
             reference = f" [{each.reference}]" if each.reference else ""
-            _say(console, 2, f"{each.summary}", "bold" if severity is Severity.BLOCKER else "")
-            _say(console, 4, f"{each.id}{reference}: {each.subject}", "dim")
+            say(console, 2, f"{each.summary}", "bold" if severity is Severity.BLOCKER else "")
+            say(console, 4, f"{each.id}{reference}: {each.subject}", "dim")
             if each.detail:
-                _say(console, 4, each.detail)
+                say(console, 4, each.detail)
             if each.remediation:
-                _say(console, 4, f"-> {each.remediation}", "green", whole=True)
+                say(console, 4, f"-> {each.remediation}", "green", whole=True)
 
 
-def _trees(console: Console, trees: Sequence[Tree]) -> None:
+def _trees(console: Console, found: Sequence[Tree]) -> None:
     """Write one line per tree and content: on cgroup v1 a dozen hierarchies say the same."""
-    if not trees:
+    if not found:
         return
-    _blank(console)
-    _say(console, 0, "Cgroup trees", "bold")
+    blank(console)
+    say(console, 0, "Cgroup trees", "bold")
     same: dict[tuple[str, str, int, int], list[str]] = {}
-    for each in trees:
+    for each in found:
         same.setdefault((each.path, each.driver, each.directories, each.populated), []).append(each.mount)
     for (path, driver, directories, populated), mounts in sorted(same.items()):
         contents = f"{plural(directories, 'directory')}, {populated} with processes"
-        _say(console, 2, f"{path} ({driver}): {contents}; in {', '.join(sorted(mounts))}")
+        say(console, 2, f"{path} ({driver}): {contents}; in {', '.join(sorted(mounts))}")
 
 
-def _translations(console: Console, rows: Sequence[Translation]) -> None:
+def _translations(console: Console, rows: Sequence[Translation], moves: Collection[Move]) -> None:
     if not rows:
         return
     pods = len({row.pod_uid for row in rows})
     containers = sum(row.kind == "container" for row in rows)
-    _blank(console)
-    _say(console, 0, f"{plural(pods, 'pod')}, {plural(containers, 'container')}: from -> to", "bold")
+    blank(console)
+    count = f"{plural(pods, 'pod')}, {plural(containers, 'container')}"
+    if draws(console, 0):
+        say(console, 0, count, "bold")
+        blank(console)
+        before, after = before_and_after(rows, {(move.namespace, move.name) for move in moves if move.goes})
+        sides = [("As it is", before), ("With the systemd driver (new containers, new ids)", after)]
+        trees(console, sides if before != after else [("As it is, and stays", before)])
+        return
+    say(console, 0, f"{count}: from -> to", "bold")
     for _, group in groupby(rows, key=lambda row: (row.namespace, row.pod, row.pod_uid)):
         these = list(group)
         first = these[0]
-        _say(console, 2, f"{first.namespace}/{first.pod}" if first.pod else f"pod {first.pod_uid}", "bold")
+        say(console, 2, f"{first.namespace}/{first.pod}" if first.pod else f"pod {first.pod_uid}", "bold")
         pod = next((row for row in these if row.kind == "pod"), None)
         for row in these:
             if row.kind == "pod":
-                _say(console, 4, row.from_path)
-                _say(console, 4, f"-> {row.to_path}", "green")
+                say(console, 4, row.from_path)
+                say(console, 4, f"-> {row.to_path}", "green")
                 continue
-            _say(console, 4, _container(row, pod))
+            say(console, 4, _container(row, pod))
 
 
 def _moves(console: Console, moves: Sequence[Move]) -> None:
     if not moves:
         return
     going = sum(move.goes for move in moves)
-    _blank(console)
-    _say(console, 0, f"Drain: {plural(going, 'pod')} of {len(moves)} would be evicted", "bold")
+    blank(console)
+    say(console, 0, f"Drain: {plural(going, 'pod')} of {len(moves)} would be evicted", "bold")
     for move in moves:
-        _say(console, 2, f"{move.namespace}/{move.name}: {_fate(move)}", "red" if move.needs else "")
+        say(console, 2, f"{move.namespace}/{move.name}: {_fate(move)}", "red" if move.needs else "")
 
 
 def _fate(move: Move) -> str:

@@ -29,6 +29,7 @@ from migrator.plan import render
 from migrator.plan_options import PlanOptions
 from migrator.questions import BUDGET, ON_FAILURE, PLANNING, Question, of_plan
 from migrator.session import look, plan_node
+from migrator.terminal import plain_mode
 
 if TYPE_CHECKING:
     from migrator.audit import Audit
@@ -306,7 +307,7 @@ def _agree(s: Sitting) -> Stage | None:
 
 def _voice(s: Sitting, run: Run) -> AbstractContextManager[Voice]:
     """Return who tells the run: one live view, or lines where nothing may be drawn."""
-    if prompts.plain_mode():
+    if plain_mode():
         return contextlib.nullcontext(show.voice(s.given, ask=True))
     from migrator.live import LiveView  # noqa: PLC0415 - late
 
@@ -329,7 +330,7 @@ def _prove(s: Sitting, run: Run) -> None:
 
         # The run has its own proof behind it; Ctrl-C ends this one only.
         with contextlib.suppress(CgmigrateError, KeyboardInterrupt):
-            show.verification_view(verify.verify(s.host, progress=progress), table=True)
+            show.verification_view(verify.verify(s.host, progress=progress), witnesses=True)
     document = _of(s.made).document
     for line in (
         f"the old files are in {run.directory}/blobs",

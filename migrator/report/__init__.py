@@ -8,18 +8,20 @@ what is missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from migrator import __version__
 from migrator.cgroups import Kind as Level
 from migrator.cgroups import parse
-from migrator.plan_table import SANDBOX
+from migrator.plan_table import Translation
 from migrator.records import Kind, RunState, Status, fold
-from migrator.report.model import Branch, Change, Failure, Json, Node, Report, Todo
+from migrator.report.model import Change, Failure, Json, Node, Report, Todo
 from migrator.report.sources import Sources
 from migrator.report.timeline import between, outages, timeline
 from migrator.statedir import STATE
+from migrator.trees import branches
+from migrator.verify.view import speaks_of
 
 _DEEPEST = 50
 """Levels of a cgroup that a tree shows; what is deeper is no pod's."""
@@ -65,8 +67,10 @@ def report(found: Sources, made: str) -> Report:
         timeline=timeline(found.records, steps, found.log),
         outages=None if not down and (not known or found.plan is None) else down,
         changes=changes,
-        tree_before=_tree({row["from_path"]: _label(row) for row in plan.get("translations", ())}),
-        tree_after=_tree(_seen(verification, root or "/")),
+        tree_before=branches(
+            {row["from_path"]: Translation(**row).label for row in plan.get("translations", ())}
+        ),
+        tree_after=branches(_seen(verification, root or "/")),
         moves=tuple(plan.get("moves", ())),
         translations=tuple(plan.get("translations", ())),
         verification=verification,
@@ -290,17 +294,8 @@ def _unverified(found: Sources) -> str:
     return "Not looked at: the run did not come to its verification."
 
 
-def _label(row: Json) -> str:
-    name = f"{row['namespace']}/{row['pod']}" if row["pod"] else f"pod {row['pod_uid']}"
-    container = "sandbox" if row["container"] == SANDBOX else row["container"] or row["container_id"][:12]
-    return name if row["kind"] == "pod" else container
-
-
 def _seen(verification: Json | None, root: str) -> dict[str, str]:
-    """Return the cgroups of which each comparison holds, and what verification calls them.
-
-    A row is named `namespace/pod`, `pod namespace/pod` or `pod uid`, then the container, then what is compared.
-    """
+    """Return the cgroups of which each comparison holds, and what verification calls them."""
     places: dict[str, str] = {}
     rows = verification["checks"] if verification else ()
     wrong = {row["place"] for row in rows if not row["ok"]}
@@ -311,20 +306,7 @@ def _seen(verification: Json | None, root: str) -> dict[str, str]:
         place = parse(row["place"], root) if is_place else None
         if place is None:
             continue
-        words = re.sub(r"^pod (?=[^ ]*/)", "", row["name"]).split(" ")
-        pod = 1 if "/" in words[0] else 2
-        what = {Level.POD: words[:pod], Level.CONTAINER: words[pod : pod + 1]}.get(place.kind, [])
-        places.setdefault(row["place"], " ".join(what))
+        pod, compared = speaks_of(row["name"])
+        container = compared.split(" ")[0] if pod else ""
+        places.setdefault(row["place"], {Level.POD: pod, Level.CONTAINER: container}.get(place.kind, ""))
     return places
-
-
-def _tree(places: Mapping[str, str]) -> tuple[Branch, ...]:
-    """Return places and all that is above them, each before what is in it."""
-    whole = dict(places)
-    for path in places:
-        parts = path.strip("/").split("/")
-        for count in range(1, len(parts)):
-            whole.setdefault("/" + "/".join(parts[:count]), "")
-    return tuple(
-        Branch(path=path, what=whole[path]) for path in sorted(whole, key=lambda path: path.split("/"))
-    )

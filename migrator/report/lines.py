@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from unicodedata import combining, east_asian_width
 
 from migrator.checks.base import plural
-from migrator.report.model import Branch, Entry, Json, Outage, Report, short
+from migrator.report.model import Entry, Json, Outage, Report
 from migrator.terminal import plain
+from migrator.trees import Branch, short
 
 WIDTH = 80
 

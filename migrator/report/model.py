@@ -4,22 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from migrator.trees import Branch
+
 REPORT_VERSION = 1
 
 Json = Mapping[str, Any]
-
-
-_ID = re.compile(r"(?<![0-9a-f])([0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")
-
-
-def short(path: str) -> str:
-    """Return a path for a reader: of a container's id the first twelve digits, as `docker ps` and `crictl ps` show it."""
-    return _ID.sub(r"\1…", path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +57,6 @@ class Change:
     """`not written`, `being written`, `written`, `restored`, `not restored`, `unknown`."""
     restart: tuple[str, ...] = ()
     """Units that have read it and that no step restarts."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Branch:
-    """One cgroup of a tree; `what` lives there, empty for those that only hold others."""
-
-    path: str
-    what: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 
 from migrator.checks.base import plural
 from migrator.report.markup import Markup, badge, bullets, details, scroll, table, tag, text
-from migrator.report.model import Branch, Change, Entry, Json, Outage, Report, short
+from migrator.report.model import Change, Entry, Json, Outage, Report
 from migrator.report.style import STYLE
+from migrator.trees import Branch, short
 
 _STATUS = {
     "committed": ("good", "finished"),

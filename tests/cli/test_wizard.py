@@ -61,7 +61,7 @@ def test_the_whole_path_at_80x24_and_the_way_back(image: Path) -> None:
     assert "no file is\nchanged that you have not seen" in said
     assert "-cgroupDriver: cgroupfs\n+cgroupDriver: systemd" in said
     assert "Expected outage: none; no pod is touched." in said
-    assert re.search(r"way back: cgmigrate rollback \S+\n.*the old files are in", said, re.DOTALL)
+    assert re.search(r"way back: cgmigrate rollback \S+ --root \S+\n.*the old files are in", said, re.DOTALL)
     assert 0 == run(["rollback", "--root", str(image), "--yes"])
     assert original == snapshot(image)
 

@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from typer import Context
 from typer.main import get_command
 
 from migrator import __version__, cli
+from migrator.answers import write_answers
+from migrator.audit import audit
 from migrator.checks import CHECKS
+from migrator.checks.recommend import Verdict
 from migrator.containerd_dump import RULES as PLAN_RULES
 from migrator.errors import EXIT_CODE_MEANING, ExitCode
 from migrator.schemas import NAMES, load_schema
@@ -26,9 +30,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.bench import run as bench  # noqa: E402
-from tools import gen_docs  # noqa: E402 - a script beside the package
+from tools import gen_docs  # noqa: E402 - scripts beside the package
+from tools.samples import facts  # noqa: E402 - the same
 
-COMMANDS: dict[str, Any] = dict(gen_docs.leaves(get_command(cli.app)))
+GROUP: Any = get_command(cli.app)
+COMMANDS: dict[str, Any] = dict(gen_docs.leaves(GROUP))
+GROUPS: dict[str, Any] = {
+    "": GROUP,
+    **{name: each for name, each in GROUP.commands.items() if hasattr(each, "commands")},
+}
 PAGES = sorted(
     path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if path.name != "CHANGELOG.md"
 )
@@ -44,27 +54,100 @@ def test_generated_pages_are_what_the_code_says_now() -> None:
     assert gen_docs.stale() == [], "run `make docs`"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_says_what_it_does_and_gives_an_example(name: str) -> None:
-    help_text = COMMANDS[name].help or ""
+def options_of(command: Any) -> set[str]:
+    return {option for each in command.params if each.param_type_name == "option" for option in each.opts}
 
-    assert re.search(rf"^Example: cgmigrate {name}\b", help_text, re.MULTILINE)
-    assert all(parameter.help for parameter in COMMANDS[name].params)
+
+@pytest.mark.parametrize("name", [*GROUPS, *COMMANDS])
+def test_every_command_says_what_it_does_and_gives_an_example(name: str) -> None:
+    command = {**GROUPS, **COMMANDS}[name]
+    what, *_, example = (command.help or "").split("\n\n")
+
+    assert what
+    assert not what.startswith("Example")
+    assert re.match(rf"Example: cgmigrate {name}\b", example)
+    assert [] == [parameter.name for parameter in command.params if not parameter.help or parameter.hidden]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_list_of_commands_has_whole_sentences_on_80_columns(group: str) -> None:
+    shown = GROUPS[group].get_help(Context(GROUPS[group], info_name="cgmigrate", terminal_width=78))
+    listed = shown.partition("\nCommands:\n")[2].splitlines()
+
+    assert len(GROUPS[group].commands) == len(listed)
+    assert [] == [line for line in listed if not line.endswith(".") or line.endswith("...")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_is_in_the_reference(name: str) -> None:
     page = text("docs", "reference", "commands.md")
     section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-    options = {
-        option
-        for parameter in COMMANDS[name].params
-        if parameter.param_type_name == "option"
-        for option in parameter.opts
-    }
 
     assert section
-    assert options == {option for option in options if re.search(rf"[`\s]{option}[,`\s]", section)}
+    assert [] == missing(options_of(COMMANDS[name]), section)
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_every_command_and_option_is_in_the_manual_page(name: str) -> None:
+    page = text("docs", "cgmigrate.1").replace("\\-", "-").replace("\\(aq", "'")
+    title = f"\n.SS {name}\n" if name else "\n.SH OPTIONS\n"
+    section = re.split(r"\n\.S[HS] ", page.partition(title)[2])[0]
+
+    assert section
+    assert [] == missing(options_of({**COMMANDS, "": GROUP}[name]), section)
+
+
+def test_every_option_before_the_command_is_in_the_reference() -> None:
+    assert [] == missing(options_of(GROUP), text("docs", "reference", "commands.md").partition("\n## ")[0])
+
+
+def missing(options: set[str], page: str) -> list[str]:
+    return sorted(option for option in options if not re.search(rf"[`\s]{option}[,`\s]", page))
+
+
+IN_A_SENTENCE = re.compile(r"`(cgmigrate [^`\n]+)`")
+IN_A_BLOCK = re.compile(r"^(?:[#$] )?(cgmigrate .+)$", re.MULTILINE)
+
+
+def unknown_words(line: str) -> list[str]:
+    """Return the command and the options in `cgmigrate …` that there are not."""
+    words = re.split(r" (?:#|>|>>|\||\|\||&&|&|2>\S*)(?: |$)|[;`]", line)[0].split()[1:]
+    known = options_of(GROUP) | {"--help", "-h"}
+    # A command has one word or two, and may stand behind an option and its value.
+    possible = (" ".join(words[start : start + length]) for length in (2, 1) for start in (0, 2))
+    name = next((each for each in possible if each in COMMANDS), "")
+    if name:
+        known |= options_of(COMMANDS[name])
+    given = [each.strip("[](),.") for each in words]
+    options = [each.partition("=")[0] for each in given if re.match(r"--?[a-z]", each)]
+    bare = not name and given and not given[0].startswith(("-", "…", "NAME"))
+    return [each for each in options if each not in known] + ([given[0]] if bare else [])
+
+
+SAYING = [*PAGES, *sorted((ROOT / "migrator").rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", SAYING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_line_that_is_shown_has_a_command_and_options_that_exist(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    lines = IN_A_SENTENCE.findall(page) + IN_A_BLOCK.findall("\n".join(FENCE.findall(page)))
+
+    assert {} == {line: wrong for line in lines if (wrong := unknown_words(line))}
+
+
+def test_the_page_about_staying_has_every_recommendation() -> None:
+    page = text("docs", "how-to", "when-to-stay-on-cgroupfs.md")
+
+    assert [] == [each for each in Verdict if f"| `{each}` |" not in page]
+
+
+def test_the_answers_that_are_shown_are_those_that_are_written_for_a_sample() -> None:
+    (shown,) = re.findall(
+        r"^```yaml\n(.*?)^```", text("docs", "how-to", "unattended.md"), re.MULTILINE | re.DOTALL
+    )
+    written = write_answers(audit(facts("worker-with-budget"))).splitlines()
+
+    assert [] == [line for line in shown.splitlines() if line not in ("…", *written)]
 
 
 def test_the_readme_has_a_line_for_every_command() -> None:
@@ -81,8 +164,19 @@ def test_the_readme_gives_every_exit_code_its_meaning() -> None:
     }
 
 
-def test_every_exit_code_has_a_meaning() -> None:
+def test_every_exit_code_has_a_meaning_and_is_in_the_reference() -> None:
+    rows = re.findall(
+        r"^\| (\d+) \| ([A-Z_]+) \| (.+?) \|", text("docs", "reference", "exit-codes.md"), re.MULTILINE
+    )
+
     assert list(ExitCode) == list(EXIT_CODE_MEANING)
+    assert rows == [(str(int(code)), code.name, meaning) for code, meaning in EXIT_CODE_MEANING.items()]
+
+
+def test_the_codes_that_a_signal_ends_a_command_with_are_in_the_reference() -> None:
+    rows = re.findall(r"^\| (\d+) \| (SIG\w+) \|$", text("docs", "reference", "exit-codes.md"), re.MULTILINE)
+
+    assert sorted(rows) == [("129", "SIGHUP"), ("130", "SIGINT"), ("131", "SIGQUIT"), ("143", "SIGTERM")]
 
 
 @pytest.mark.parametrize("each", [*CHECKS, *PLAN_RULES, *RULES])
@@ -91,6 +185,14 @@ def test_every_finding_is_in_the_reference(each: str) -> None:
 
     assert f"| [`{each}`](#{each}) |" in page
     assert f"\n### {each}\n" in page
+
+
+def test_no_check_gives_a_finding_an_id_that_is_not_registered() -> None:
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "migrator" / "checks").glob("*.py"))
+    used = {name for source in sources for name in re.findall(r"Finding\(\s*id=\"([^\"]+)\"", source)}
+
+    assert len(used) > len(CHECKS) / 2
+    assert used <= CHECKS.keys()
 
 
 @pytest.mark.parametrize("kind", KINDS)

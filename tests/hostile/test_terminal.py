@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 import migrator
 from migrator import show
@@ -253,15 +254,18 @@ def test_an_error_and_the_progress_of_a_run_are_shown_visibly(capsys: pytest.Cap
     )
 
 
+@pytest.mark.parametrize("columns", [40, 80, 100])
 @pytest.mark.parametrize("command", ["audit", "plan"])
-def test_on_a_terminal_there_are_our_colours_and_nothing_else(hostile: Path, command: str) -> None:
+def test_on_a_terminal_there_are_our_colours_and_nothing_else(
+    hostile: Path, command: str, columns: int
+) -> None:
     leader, follower = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "migrator", command, "--root", str(hostile)],
         stdin=follower,
         stdout=follower,
-        stderr=follower,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"},
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)},
         cwd=Path(__file__).parents[2],
     ) as process:
         os.close(follower)
@@ -276,11 +280,16 @@ def test_on_a_terminal_there_are_our_colours_and_nothing_else(hostile: Path, com
             said += piece
     os.close(leader)
     text = said.decode().replace("\r\n", "\n")
+    shown = SGR.sub("", text)
 
     assert 0 == process.returncode, text
     assert SGR.search(text)
-    assert "plant-host\\x1b[2J" in text
-    assert [] == raw(SGR.sub("", text))
+    assert "plant-host\\x1b[2J" in "".join(shown.split())
+    assert [] == raw(shown)
+    # A command is to be copied, a line of a diff is a line, and a long word of a statement of the plan stays whole.
+    whole = {"audit": r" *-> ", "plan": r" *-> |[-+@ ]"}[command]
+    folded = [line for line in shown.split("\n") if " " in line and not re.match(whole, line)]
+    assert [] == [line for line in folded if cell_len(line) > columns]
 
 
 def test_a_terminal_that_knows_few_characters_is_told_all_the_same(tmp_path: Path) -> None:
@@ -331,13 +340,14 @@ def test_nothing_else_in_the_product_writes_to_a_terminal() -> None:
     """A new `print` would be a way around: here is who writes, and why it may."""
     allowed = {
         "terminal.py": 1,  # the choke point
-        "show.py": 2,  # through `plain`, or through a view that uses it
+        "show.py": 1,  # through `plain`, or through a view that uses it
         # lines of `screen`, which are plain: tests/unit/test_live.py
         "live.py": 1,
         # what Enter does, where nothing is drawn
         "prompts.py": 1,
         "options.py": 2,  # the version; JSON, which is ASCII
         "commands_look.py": 2,  # the plan and the schema as JSON
+        "commands_shell.py": 1,  # the completion script, made of the names of commands
         "commands_report.py": 2,  # the page and the text of a report, each text in them through `plain`
         "__main__.py": 1,  # the version
     }

@@ -59,7 +59,9 @@ def workload(cluster: Cluster, name: str) -> Iterator[None]:
         until(f"the pod of {name}", lambda: _ready(cluster, name), 60, 0.5)
         yield
     finally:
-        cluster.kubectl("delete", "-f", "-", "--wait", input=(FILES / f"{name}.yaml").read_text())
+        manifest = (FILES / f"{name}.yaml").read_text()
+        # Seconds as a rule; this kubelet has been seen to take more than a minute to let a pod go.
+        cluster.kubectl("delete", "-f", "-", "--wait", input=manifest, timeout=240)
         # The garbage collector deletes the pods; after an election it takes a minute to look.
         until(f"the pod of {name} to go", lambda: not _there(cluster, name), 120, 0.5)
 

@@ -42,6 +42,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(ROOT / name, source)
+    (source / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "cgmigrate.1", source / "docs")
     shutil.copytree(ROOT / "migrator", source / "migrator", ignore=shutil.ignore_patterns("__pycache__"))
     run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", directory, source], directory)
     (found,) = directory.glob("*.whl")
@@ -67,7 +69,9 @@ def test_the_wheel_holds_the_schemas_the_type_marker_and_the_licence_and_no_test
 
     assert (wanted | modules) - names == set()
     assert [name for name in names if name.endswith("licenses/LICENSE")] != []
-    assert {name.split("/")[0] for name in names} == {"migrator", f"cgmigrate-{__version__}.dist-info"}
+    data = f"cgmigrate-{__version__}.data"
+    assert {name.split("/")[0] for name in names} == {"migrator", data, f"cgmigrate-{__version__}.dist-info"}
+    assert [name for name in names if name.startswith(data)] == [f"{data}/data/share/man/man1/cgmigrate.1"]
 
 
 def test_the_dependencies_agree_with_each_other(installed: Path, tmp_path: Path) -> None:
@@ -80,6 +84,9 @@ def test_the_command_runs_without_the_checkout(installed: Path, tmp_path: Path) 
     assert run([command, "--version"], tmp_path) == f"cgmigrate {__version__}\n"
     assert run([command, "translate", POD], tmp_path) == f"{SLICE}\n"
     assert "Usage: cgmigrate" in run([command, "--help"], tmp_path)
+    assert (installed.parent / "share/man/man1/cgmigrate.1").read_text() == (
+        ROOT / "docs/cgmigrate.1"
+    ).read_text()
     assert '"$id": "plan-1.schema.json"' in run([command, "schema", "plan-1"], tmp_path)
 
 

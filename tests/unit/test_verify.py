@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import threading
@@ -40,7 +41,7 @@ from migrator.schemas import load_schema
 from migrator.systemd import parse_show
 from migrator.verify import RULES, Evidence, Verification, judge, verify
 from migrator.verify.returned import running
-from migrator.verify.view import render, to_json, witnesses
+from migrator.verify.view import speaks_of, to_json, write
 from migrator.witness import (
     Cgroup,
     Manifest,
@@ -54,6 +55,7 @@ from migrator.witness import (
     unit_patterns,
 )
 from tests.unit.nodes import lay
+from tests.unit.terminals import SGR, Terminal
 
 UID = "c4f55183c9426d25bde5a58760ad1eca"
 ID, SANDBOX_ID = "6764c841" * 8, "d55d328e" * 8
@@ -905,6 +907,18 @@ def test_the_containers_that_run_are_told_by_pod_and_name() -> None:
 # --- the views ---------------------------------------------------------------------------------
 
 
+def told(
+    verification: Verification,
+    stream: io.StringIO | None = None,
+    width: int | None = None,
+    *,
+    witnesses: bool = False,
+) -> str:
+    stream = stream or io.StringIO()
+    write(verification, stream, width, witnesses=witnesses)
+    return SGR.sub("", stream.getvalue())
+
+
 @pytest.mark.parametrize("what", CONTRADICTIONS)
 def test_json_is_valid_by_its_schema(what: str) -> None:
     change, _ = CONTRADICTIONS[what]
@@ -934,25 +948,86 @@ def test_every_property_of_the_schema_is_described_by_an_example_that_is_valid()
 
 def test_text_begins_with_the_outcome_and_says_what_to_do() -> None:
     verification = judge(tree(sound(), trees=OLD_TREES), Driver.SYSTEMD)
-    lines = render(verification).splitlines()
+    lines = told(verification).splitlines()
     assert lines[0].startswith("NOT PROVEN: node on systemd, ")
     assert lines[2] == (
         "blocker: /kubepods is left in 4 hierarchies: 20 directories, empty of processes  [verify-old-tree (F26)]"
     )
     assert any(line.startswith("  do: find /sys/fs/cgroup/memory/kubepods") for line in lines)
-    assert render(judge(sound(), Driver.SYSTEMD)).startswith("ok: node on systemd, ")
-    assert len(render(verification, verbose=True).splitlines()) > len(lines)
+    assert told(judge(sound(), Driver.SYSTEMD)).startswith("ok: node on systemd, ")
 
 
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_the_table_has_what_both_witnesses_said_in_the_terminals_width(width: int) -> None:
-    verification = judge(container(sound(), name="a\x1b[31m" * 20), Driver.SYSTEMD)
-    both = [check for check in verification.checks if check.cgroupfs and check.systemd]
-    head, *rows = witnesses(verification, width)
-    assert ["compared", "cgroupfs", "systemd"] == head.split()
-    assert [("ok" if check.ok else "NO") for check in both] == [row[:2] for row in rows]
-    assert len(rows) > 20
-    assert all(len(line) <= width and line.isprintable() for line in (head, *rows))
+BROKEN = """\
+held      compared               cgroupfs says               systemd says
+20 of 21  the node
+NO        static pod default/web  2 containers
+20 of 21  default/web-node1      3 cgroups                   3 units
+NO        kept running           6764c8416764, d55d328ed55d
+""".splitlines()
+
+
+def test_the_table_has_a_row_for_each_pod_and_below_it_what_does_not_hold() -> None:
+    lost = judge(container(sound(), name="other"), Driver.SYSTEMD)
+    lines = told(lost, Terminal(), 100).splitlines()
+
+    assert [line.split() for line in BROKEN] == [line.split() for line in lines[:5]]
+    assert lines[6].startswith("NOT PROVEN: ")
+
+
+def test_what_holds_nowhere_stands_above_what_holds() -> None:
+    stray = judge(tree(sound(), trees=OLD_TREES), Driver.SYSTEMD)
+    whole = judge(sound(), Driver.SYSTEMD)
+
+    assert ["held", "20", "NO", "21"] == [
+        line.split()[0] for line in told(stray, Terminal(), 100).splitlines()[:4]
+    ]
+    assert ["held", "21", "21"] == [line.split()[0] for line in told(whole, Terminal(), 100).splitlines()[:3]]
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_no_line_but_a_command_is_wider_than_the_terminal(what: str) -> None:
+    verification = judge(CONTRADICTIONS[what][0](sound()), Driver.SYSTEMD)
+    for width in (40, 59, 60, 80):
+        for witnesses in (False, True):
+            lines = told(verification, Terminal(), width, witnesses=witnesses).splitlines()
+            assert [] == [line for line in lines if len(line) > width and not line.startswith("  do: ")]
+            assert lines[0].startswith("held ") is (width >= 60)
+
+
+@pytest.mark.parametrize("setting", [("TERM", "dumb"), ("CGMIGRATE_PLAIN", "1"), ("FORCE_COLOR", "1")])
+def test_where_nothing_may_be_drawn_what_the_witnesses_said_is_told_in_sentences_if_asked_for(
+    setting: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*setting)
+    stream = io.StringIO() if setting[0] == "FORCE_COLOR" else Terminal()
+    lost = judge(container(sound(), name="other"), Driver.SYSTEMD)
+    lines = told(lost, stream, 200, witnesses=True).splitlines()
+
+    assert lines[:5] == [
+        "20 of 21: the node",
+        "  NO: static pod default/web: cgroupfs says 2 containers",
+        "20 of 21: default/web-node1: cgroupfs says 3 cgroups, systemd says 3 units",
+        "  NO: kept running: cgroupfs says 6764c8416764, d55d328ed55d",
+        "",
+    ]
+    assert lines[5:] == told(lost).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "pod", "compared"),
+    [
+        ("default/web", "default/web", ""),
+        ("default/web app unit", "default/web", "app unit"),
+        ("pod 1-2-3 sandbox population", "pod 1-2-3", "sandbox population"),
+        ("pod default/web of the table", "default/web", "of the table"),
+        ("static pod default/web", "", "static pod default/web"),
+        ("kubelet healthz", "", "kubelet healthz"),
+        ("handler a/b: systemd", "", "handler a/b: systemd"),
+        ("", "", ""),
+    ],
+)
+def test_a_comparisons_name_tells_its_pod(name: str, pod: str, compared: str) -> None:
+    assert (pod, compared) == speaks_of(name)
 
 
 def test_a_node_without_a_pod_is_ok_and_the_first_line_says_what_is_unproven() -> None:
@@ -961,7 +1036,7 @@ def test_a_node_without_a_pod_is_ok_and_the_first_line_says_what_is_unproven() -
     assert [(each.id, each.severity) for each in verification.findings] == [
         ("verify-no-pods", Severity.WARNING)
     ]
-    first = render(verification).splitlines()[0]
+    first = told(verification).splitlines()[0]
     assert verification.ok
     assert first.startswith("ok: node on systemd, ")
     assert first.endswith(" hold; no pod runs here: place and limits are unproven")
@@ -976,11 +1051,15 @@ def test_a_configuration_newer_than_the_kubelet_is_no_proof_of_a_bad_node() -> N
     assert finding.remediation == "systemctl restart kubelet.service"
 
 
-def test_nothing_of_the_node_reaches_the_terminal_raw() -> None:
-    hostile = container(sound(), name="a\x1b[31m\nb\u202e")
-    text = render(judge(hostile, Driver.SYSTEMD), verbose=True)
-    assert "\\x1b[31m" in text
-    assert all(letter == "\n" or letter.isprintable() for letter in text)
+@pytest.mark.parametrize("width", [40, 80])
+def test_nothing_of_the_node_reaches_the_terminal_raw(width: int) -> None:
+    name = "a\x1b[31m\n\u202eb"
+    hostile = container(sound(), name=name)
+    hostile = replace(hostile, health=name, silent=((name, name),))
+    for stream in (io.StringIO(), Terminal()):
+        text = told(judge(hostile, Driver.SYSTEMD), stream, width, witnesses=True)
+        assert "\\x1b[31m" in text
+        assert all(letter == "\n" or letter.isprintable() for letter in text)
 
 
 def test_blockers_come_first() -> None:

@@ -11,13 +11,17 @@ from typing import TextIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from migrator.audit import audit
+from migrator.drain import Move
 from migrator.facts.model import Driver, Facts, Unknown
 from migrator.plan_table import translations
 from migrator.terminal import plain
-from migrator.views import render_audit, render_diff, render_findings, render_translations
+from migrator.trees import before_and_after
+from migrator.views import render_audit, render_diff, render_findings, render_steps, render_translations
 from tests.unit.facts_base import DOCKER, ID, KUBELET_CONFIG, QUIET, UID, but, driver, pod, switched, tree
+from tests.unit.terminals import SGR, Terminal
 
 FULL = but(
     DOCKER,
@@ -31,20 +35,6 @@ FULL = but(
         "trees": (tree("cgroupfs", 3, "/sys/fs/cgroup/memory"), tree("cgroupfs", 3, "/sys/fs/cgroup/pids"))
     },
 )
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture(autouse=True)
-def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
 
 
 def view(facts: Facts, stream: io.StringIO | None = None, width: int | None = None) -> str:
@@ -202,10 +192,131 @@ def test_elsewhere_than_on_a_terminal_there_is_no_colour_and_each_statement_is_o
 def test_on_a_terminal_text_is_coloured_and_wrapped_but_commands_are_not_broken() -> None:
     text = view(FULL, Terminal(), width=60)
     assert "\x1b[1;31mBlockers" in text
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    lines = SGR.sub("", text).splitlines()
     assert [line for line in lines if len(line) > 60 and not line.lstrip().startswith("-> ")] == []
     drain = "    -> kubectl drain worker-1 --ignore-daemonsets"
-    assert drain in re.sub(r"\x1b\[[0-9;]*m", "", view(FULL, Terminal(), width=30)).splitlines()
+    assert drain in SGR.sub("", view(FULL, Terminal(), width=30)).splitlines()
+
+
+GOES = Move(namespace="default", name="web-1", uid=UID, goes=True, why="ReplicaSet web")
+
+
+def drawn(
+    width: int, *, facts: Facts = FULL, moves: tuple[Move, ...] = (), stream: TextIO | None = None
+) -> str:
+    stream = stream or Terminal()
+    render_translations(translations(facts), stream, width, moves)
+    return SGR.sub("", stream.getvalue()) if isinstance(stream, io.StringIO) else ""
+
+
+def flat(text: str) -> str:
+    """Return what is left of a drawing when nothing is folded and nothing guides."""
+    return re.sub(r"[\s│├└─]", "", text)
+
+
+@pytest.mark.parametrize("width", [40, 59, 60, 80, 99, 100, 200])
+def test_what_is_drawn_fits_the_terminal_and_says_all(width: int) -> None:
+    stream = Terminal()
+    steps = [("write-file:/var/lib/kubelet/config.yaml (first boot)", "why " * 30), ("guard", "short")]
+    render_steps(steps, stream, width)
+    render_translations(translations(but(FULL, pods=(pod("漢字" * 30),))), stream, width)
+    render_audit(audit(FULL), stream, width)
+    text = SGR.sub("", stream.getvalue())
+
+    commands = [each.remediation for each in audit(FULL).findings]
+    wide = [line for line in text.splitlines() if cell_len(line) > width]
+    assert [] == [line for line in wide if line.strip().removeprefix("-> ") not in commands]
+    left, right = before_and_after(translations(FULL))
+    for branch in (*left, *right):
+        if width < 100:  # side by side, a folded name has the other side's between
+            assert flat(branch.path.rpartition("/")[2] + branch.what) in flat(text)
+
+
+def test_from_100_columns_on_the_trees_stand_side_by_side() -> None:
+    beside = [line.split() for line in drawn(100).splitlines()]
+    below = [line.split() for line in drawn(99).splitlines()]
+
+    assert ["/kubepods", "/kubepods.slice"] in beside
+    assert below.index(["/kubepods"]) < below.index(["/kubepods.slice"])
+
+
+def test_the_trees_say_who_lives_where() -> None:
+    uid = UID.replace("-", "_")
+    assert drawn(99).splitlines()[1:] == [
+        "1 pod, 2 containers",
+        "",
+        "As it is",
+        "/kubepods",
+        "└── besteffort",
+        f"    └── pod{UID}  default/web-1",
+        "        ├── 33dff8e533df  app",
+        "        └── 5a9db0c55a9d  sandbox",
+        "",
+        "With the systemd driver (new containers, new ids)",
+        "/kubepods.slice",
+        "└── kubepods-besteffort.slice",
+        f"    └── kubepods-besteffort-pod{uid}.slice  default/web-1",
+        "        ├── docker-33dff8e533df.scope  app",
+        "        └── docker-5a9db0c55a9d.scope  sandbox",
+    ]
+
+
+def test_an_evicted_pod_is_in_the_second_tree_no_more() -> None:
+    before, after = drawn(99, moves=(GOES,)).split("With the systemd driver")
+
+    assert "default/web-1 (evicted)" in before
+    assert after.splitlines()[1:] == ["(none of these)"]
+
+
+def test_where_nothing_moves_one_tree_is_drawn() -> None:
+    rows = [replace(row, from_path=row.to_path) for row in translations(FULL)]
+    stream = Terminal()
+    render_translations(rows, stream, 100)
+
+    assert "As it is, and stays" in stream.getvalue()
+    assert 1 == stream.getvalue().count("/kubepods.slice")
+
+
+def test_a_pod_without_a_name_is_called_by_its_id_in_the_path_alone() -> None:
+    before, _ = before_and_after(translations(but(FULL, pods=(pod(""),))))
+
+    assert ["", "", "", "app", "sandbox"] == [branch.what for branch in before]
+
+
+def test_a_place_that_is_deeper_than_there_is_room_stands_with_the_rest_of_its_path() -> None:
+    whole = pod()
+    deep = "/".join(["", *(f"level{number}" for number in range(300)), ID])
+    stray = replace(whole.containers[0], cgroups=(deep,))
+    text = drawn(40, facts=but(FULL, pods=(replace(whole, containers=(stray,)),)))
+
+    assert [] == [line for line in text.splitlines() if cell_len(line) > 40]
+    assert flat("".join(f"level{number}/" for number in range(5, 300)) + ID[:12]) in flat(text)
+
+
+@pytest.mark.parametrize("setting", [("TERM", "dumb"), ("CGMIGRATE_PLAIN", "1")])
+def test_where_nothing_may_be_drawn_a_terminal_gets_the_lines_of_a_pipe(
+    setting: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*setting)
+    steps = [("guard", "why it is"), ("write-file:/x", "y")]
+    pipe, terminal = io.StringIO(), Terminal()
+    for stream in (pipe, terminal):
+        render_audit(audit(FULL), stream, 2000)
+        render_steps(steps, stream, 2000)
+    assert SGR.sub("", terminal.getvalue()) == pipe.getvalue()
+
+
+def test_the_drawing_of_a_terminal_that_knows_only_ascii_is_ascii() -> None:
+    class Old(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    raw = io.BytesIO()
+    stream = Old(raw, encoding="ascii")
+    drawn(100, facts=but(FULL, pods=(pod("Überwachung"),)), stream=stream)
+    stream.flush()
+    assert b"`-- \x1b[0mbesteffort" in raw.getvalue()
+    assert b"default/\\xdcberwachung" in raw.getvalue()
 
 
 def test_no_color_keeps_a_terminal_free_of_colours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +345,8 @@ def test_what_is_unprintable_is_shown_as_an_escape(raw: str, shown: str) -> None
 HOSTILE = "\x1b]0;owned\x07\n[bold red]x[/] :smile: \u202e\x9b2J\udcff"
 
 
-def test_hostile_names_reach_no_terminal_raw() -> None:
+@pytest.mark.parametrize("width", [0, 40, 100])
+def test_hostile_names_reach_no_terminal_raw(width: int) -> None:
     bad = replace(pod(HOSTILE), namespace=HOSTILE)
     bad = replace(bad, containers=(replace(bad.containers[0], name=HOSTILE),))
     facts = but(
@@ -249,9 +361,9 @@ def test_hostile_names_reach_no_terminal_raw() -> None:
             "failed_units": (HOSTILE,),
         },
     )
-    text = view(facts)
+    text = SGR.sub("", view(facts, Terminal(), width) if width else view(facts))
     assert [c for c in text if not c.isprintable() and c != "\n"] == []
-    assert "[bold red]x[/] :smile:" in text
+    assert flat("[bold red]x[/] :smile:") in flat(text)
     # A newline of the node makes no line of its own.
     assert [line for line in text.splitlines() if line.startswith("[bold red]")] == []
 
