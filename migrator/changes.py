@@ -136,7 +136,7 @@ def real_path(known: Mapping[str, File], path: str) -> str:
 
 def and_names(why: str, others: Sequence[str]) -> str:
     """Return the reason of a change with the other names that lead to its file."""
-    return f"{why}; {', '.join(others)} leads to the same file" if others else why
+    return f"{why}; other names of this file: {', '.join(others)}" if others else why
 
 
 Editor: TypeAlias = Callable[[bytes | None], Edited]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,12 @@ from hypothesis import settings
 # How long an example takes on a busy machine says nothing; what takes too long is the benchmarks' and fuzzing's part.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+
+# A shell that begins the tests in its background has these ignored, and so would every command that they start.
+for _number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -134,7 +134,7 @@ def test_the_reason_of_a_change_names_all_that_lead_to_the_file(tmp_path: Path) 
 
     changes = file_changes(gather(reader), reader.read)
 
-    assert ["", f"; {B} leads to the same file"] == [each.why.partition("type")[2] for each in changes]
+    assert ["", f"; other names of this file: {B}"] == [each.why.partition("type")[2] for each in changes]
     assert [None, "/srv/a"] == [each.params().get("real_path") for each in changes]
 
 

@@ -450,7 +450,7 @@ def test_a_file_that_two_names_lead_to_is_rewritten_once(tmp_path: Path) -> None
 
     assert ["/etc/telegraf.conf", "/etc/telegraf/telegraf.conf"] == [each.file.path for each in found]
     (only,) = (step for step in plan.steps if step.kind == "write-file")
-    assert only.why.endswith("; /etc/telegraf/telegraf.conf leads to the same file")
+    assert only.why.endswith("; other names of this file: /etc/telegraf/telegraf.conf")
 
 
 def test_a_file_that_cannot_be_looked_at_is_a_fact(tmp_path: Path) -> None:
