@@ -9,6 +9,7 @@ ends: what lives only until a reboot (a unit's state) is looked at again when th
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -186,7 +187,9 @@ class Engine:
                 with contextlib.suppress(HostError, StepError), self._own_faults(planned):
                     if step.where(self.hands, None) is Where.AFTER:
                         path, before = planned.params["path"], planned.params["before"]["sha256"]
-                        back = f"cp {run.directory}/blobs/{before} {path}" if before else f"rm {path}"
+                        here = str(self.hands.reader.resolve(path))  # of an image, where the image has it
+                        saved = f"{run.directory}/blobs/{before}"
+                        back = shlex.join(("cp", saved, here) if before else ("rm", here))
                         raise ConflictError(
                             f"{run.journal} is not whole, or somebody else wrote {path}: it is as this run makes it, "
                             "and the journal does not know of it; nothing was changed",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from typing import ClassVar
 
@@ -101,7 +102,8 @@ class RemoveCgroups:
             for path in sorted(directories, key=lambda path: -path.count("/") if path else 1):
                 if not hands.host.remove_cgroup(top + path):
                     raise StepError(
-                        f"{top + path} is busy and cannot be removed", hint=f"cat {top + path}/cgroup.procs"
+                        f"{top + path} is busy and cannot be removed",
+                        hint=shlex.join(("cat", f"{top + path}/cgroup.procs")),
                     )
 
 

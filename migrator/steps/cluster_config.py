@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -71,8 +72,13 @@ class ClusterConfig:
 
     def revert(self, hands: Hands, undo: Undo) -> None:  # noqa: ARG002
         """Put the old text back; in a text that somebody else changed since, put the old driver back."""
-        command = f"kubectl --kubeconfig {self.kubeconfig} -n {NAMESPACE} edit configmap {self.name}"
-        patiently(hands, f"ConfigMap {self.name}", self.patience, lambda: self._restore(hands), command)
+        patiently(
+            hands, f"ConfigMap {self.name}", self.patience, lambda: self._restore(hands), self._by_hand()
+        )
+
+    def _by_hand(self) -> str:
+        words = ("kubectl", "--kubeconfig", self.kubeconfig, "-n", NAMESPACE, "edit", "configmap", self.name)
+        return shlex.join(words)
 
     def _restore(self, hands: Hands) -> None:
         try:
@@ -95,7 +101,7 @@ class ClusterConfig:
             edited = kubelet.set_driver(text.encode(), Driver(driver or "")).text.decode()
         except (ConfigSyntaxError, ValueError):  # the old text named none, or the new one cannot be edited
             hands.say(f"ConfigMap {NAMESPACE}/{self.name} was changed since, and is left as it is")
-            hands.left(f"kubectl --kubeconfig {self.kubeconfig} -n {NAMESPACE} edit configmap {self.name}")
+            hands.left(self._by_hand())
             return
         if edited != text:
             self._replace(hands, found, edited)

@@ -10,6 +10,7 @@ which one must hold: the run is over (`active` is gone), or this run has allowed
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -191,4 +192,4 @@ def ensure_active(hands: Hands, units: Sequence[str]) -> None:
     for unit in down:
         state = hands.control.start(unit)
         if state.active_state not in LIVE_STATES:
-            raise HostError(f"{unit} does not start; see `journalctl -u {unit}`")
+            raise HostError(f"{unit} does not start; see `journalctl -u {shlex.quote(unit)}`")

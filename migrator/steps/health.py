@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from typing import ClassVar
 
@@ -103,7 +104,8 @@ class WaitHealthy(_Look):
                 told = missing
             if time.monotonic() > deadline:
                 raise StepError(
-                    f"after {self.timeout:g} s: {missing}", hint=f"journalctl -u {self.unit} -n 50"
+                    f"after {self.timeout:g} s: {missing}",
+                    hint=f"journalctl -u {shlex.quote(self.unit)} -n 50",
                 )
             time.sleep(POLL)
         hands.say(f"{self.unit} is healthy, the static pods run")

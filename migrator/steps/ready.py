@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -76,7 +77,8 @@ class WaitReady(OnNode):
                 told = missing
             if time.monotonic() > start + self.timeout:
                 raise StepError(
-                    f"after {self.timeout:g} s: {missing}", hint=f"journalctl -u {self.unit} -n 50"
+                    f"after {self.timeout:g} s: {missing}",
+                    hint=f"journalctl -u {shlex.quote(self.unit)} -n 50",
                 )
             hands.check()
             time.sleep(PAUSE)

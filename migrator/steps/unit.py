@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, ClassVar
 
 from migrator.errors import HostError, StepError
@@ -108,7 +109,7 @@ class StartUnit:
             if state.active_state not in LIVE_STATES:
                 raise StepError(
                     f"{unit} did not start: it is {state.active_state} ({state.result})",
-                    hint=f"journalctl -u {unit} -n 50",
+                    hint=f"journalctl -u {shlex.quote(unit)} -n 50",
                 )
             if state.invocation_id == before.invocation_id and not unit.endswith(".socket"):
                 raise StepError(f"{unit} was not started anew: it still has the invocation of before")
