@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 
 from migrator.configs import kubelet as kubelet_config
-from migrator.configs.text import ConfigSyntaxError
+from migrator.configs import yamltext
+from migrator.configs.text import ConfigSyntaxError, decode, line_at
 from migrator.facts.look import Look
 
 PATCHES = "/etc/kubernetes/patches"
@@ -44,11 +45,10 @@ def _stated(look: Look, path: str, kind: str) -> Iterator[tuple[str, str, str]]:
         look.unknown("kubeadm.patches", f"{path}: {each.reason}")
     if data is None:
         return
-    if kind == "json":
-        if any(name.encode() in data for name in (DRIVER, *_NAMES)):
-            look.unknown("kubeadm.patches", f"{path}: a list of operations; what it makes is not judged")
-        return
     try:
+        if kind == "json":
+            yield from _made(look, path, decode(data))
+            return
         config = kubelet_config.read(data)
     except ConfigSyntaxError as error:
         look.unknown("kubeadm.patches", f"{path}:{error.line}: {error.message}")
@@ -58,3 +58,26 @@ def _stated(look: Look, path: str, kind: str) -> Iterator[tuple[str, str, str]]:
     for setting, value in values.items():
         if value:
             yield f"{path}:{config.lines.get(setting, 1)}", setting, value
+
+
+def _made(look: Look, path: str, text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield what a JSON patch (RFC 6902), a list of operations, makes of the settings; a later one wins."""
+    # JSON may be indented by tabs, which is no YAML.
+    operations = yamltext.plain_document(text.replace("\t", " ")) or []
+    if not isinstance(operations, list) or not all(isinstance(each, dict) for each in operations):
+        raise ConfigSyntaxError("a patch of type `json` is a list of operations", line=1)
+    made: dict[str, str] = {}
+    for each in operations:
+        places = {str(each[key]).removeprefix("/") for key in ("path", "from") if key in each}
+        for setting in sorted(places.intersection((DRIVER, *_NAMES, ""))):
+            value = each.get("value")
+            if each.get("op") in ("add", "replace") and setting and isinstance(value, str):
+                made[setting] = value
+            else:
+                made.pop(setting, None)
+                what = f"`{each.get('op')}` of {f'/{setting}' if setting else 'the whole document'}"
+                look.unknown("kubeadm.patches", f"{path}: {what}; what it makes is not judged")
+    for setting, value in made.items():
+        at = [found.start() for found in re.finditer(rf"/{setting}\b", text)]
+        if value:
+            yield f"{path}:{line_at(text, at[-1]) if at else 1}", setting, value

@@ -2,10 +2,13 @@
 """The judges, fetched once per machine; where they cannot be fetched, CI fails and a laptop skips."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from tests.lab.cache import LabError, build
+from tests.lab.kubernetes import KUBELET
+from tests.lab.packages import host_packages
 
 from .daemons import SUITES
 
@@ -22,3 +25,13 @@ def judges() -> None:
         missing = "a daemon gets its own /etc by a mount namespace: run this as root"
     if missing:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+
+
+@pytest.fixture(scope="session")
+def kubelet() -> Path:
+    """Have the lab's kubelet."""
+    try:
+        build([KUBELET], host_packages)
+    except LabError as error:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"there is no kubelet: {error}")
+    return KUBELET.path / "usr/bin/kubelet"

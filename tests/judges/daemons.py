@@ -82,9 +82,9 @@ class Containerd:
             [self.binary, "--version"], check=True, capture_output=True, text=True
         ).stdout.split()[2]
 
-    def dump(self, root: Path) -> dict[str, Any] | str:
+    def dump(self, root: Path, config: str = "/etc/containerd/config.toml") -> dict[str, Any] | str:
         """Return the effective configuration, or why the daemon refuses what is in ROOT."""
-        argv = [self.binary, "--config", "/etc/containerd/config.toml", "config", "dump"]
+        argv = [self.binary, "--config", config, "config", "dump"]
         done = subprocess.run(in_private_root(root, argv), capture_output=True, text=True, check=False)
         return tomllib.loads(done.stdout) if done.returncode == 0 else done.stderr[-500:]
 
@@ -166,13 +166,7 @@ class Dockerd:
         # The proxy is a program of its own, which this cache does not hold and later versions look for.
         common = ["--userland-proxy-path", "/bin/true", *flags]
         if _validates(self.folder):
-            argv: list[str | Path] = [
-                self.folder / "dockerd",
-                "--validate",
-                "--config-file",
-                root / "etc/docker/daemon.json",
-                *common,
-            ]
+            argv = in_private_root(root, [self.folder / "dockerd", "--validate", *common])
             done = subprocess.run(argv, capture_output=True, text=True, check=False)
             return None if done.returncode == 0 else done.stderr[-500:]
         nobody = ["setpriv", "--reuid", "65534", "--clear-groups", "--", self.folder / "dockerd", *common]

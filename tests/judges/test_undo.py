@@ -27,11 +27,13 @@ from migrator.plan import plan_digest, render
 from migrator.records import Status
 from migrator.session import Voice, engine_of
 from tests.unit.nodes import lay
+from tools import samples
 
 from . import test_containerd as containerd
 from .layouts import layout
 from .test_docker import daemon_json
 from .test_kubelet import config
+from .test_samples import changes
 
 Files = Mapping[str, bytes]
 VERSIONS = ("1.4.13", "1.6.20", "1.7.24", "2.1.9", None)
@@ -129,3 +131,13 @@ def test_the_kubelet_gets_its_bytes_back_and_a_second_edit_finds_nothing(seed: i
 @pytest.mark.parametrize("path", ["/etc/docker/daemon.json", "/etc/containerd/config.toml"])
 def test_a_file_that_was_not_there_goes_with_its_directory(path: str) -> None:
     goes_and_comes_back({"/etc/hostname": b"worker-1\n"}, {path: b"made\n"})
+
+
+def test_every_file_that_the_plans_of_the_samples_change_comes_back() -> None:
+    every = {
+        tuple((each.path, each.before, each.after) for each in changes(name)) for name in samples.names()
+    }
+    for files in every - {()}:
+        before = {path: text for path, text, _ in files if text is not None}
+        goes_and_comes_back(before, {path: text for path, _, text in files})
+    assert len(every) > 50

@@ -25,6 +25,8 @@ from migrator.host import Host
 CRI = 'plugins."io.containerd.grpc.v1.cri"'
 RUNC = 'runtime_type = "io.containerd.runc.v2"'
 RUNTIMES = f"{CRI}.containerd.runtimes"
+NAMES = {Driver.SYSTEMD: "/kube_reserved.slice", Driver.CGROUPFS: "/kube-reserved"}
+RESERVED = flags.Flag("--kube-reserved-cgroup", underscores=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,73 @@ FORMATS = {
         ),
         comment="#",
     ),
+    "kubelet YAML, a reserved cgroup": Format(
+        lambda text, driver: kubelet.set_text(text, "kubeReservedCgroup", NAMES[driver]),
+        (
+            "kind: KubeletConfiguration\n#\nkubeReservedCgroup: /kube-reserved\t# why\nclusterDNS:\n#\n  - 10.96.0.10\nevictionHard: {a: b, c: [d, e]}\n",
+            "kind: KubeletConfiguration\nkubeReserved:\n  cpu: 100m\n#\nlist: [\n  a, # one\n  b,\n]\nkubeReservedCgroup: '/kube-reserved'",
+            '---\nkubeReservedCgroup: "/kube_reserved.slice"\n#\nevictionHard: {a: b}\n',
+            "{kind: KubeletConfiguration, kubeReservedCgroup: /kube-reserved, evictionHard: {a: b}}\n#\n",
+            '{\n  kind: KubeletConfiguration,\n  x: [a,\n    b], # c\n  "y": 1\n}',
+        ),
+        comment="#",
+        tabs=False,
+    ),
+    "kubelet JSON, a reserved cgroup": Format(
+        lambda text, driver: kubelet.set_text(text, "kubeReservedCgroup", NAMES[driver]),
+        (
+            '{\n  "kind": "KubeletConfiguration",\n  "kubeReservedCgroup": "/kube-reserved",\n  "clusterDNS": [\n    "10.96.0.10"\n  ]\n}',
+            '{\n  "kind": "KubeletConfiguration",\n  "kubeReserved": {\n    "cpu": "100m"\n  }\n}',
+            '{"kind":"KubeletConfiguration","kubeReservedCgroup":"/kube_reserved.slice","l":[\n]}',
+        ),
+    ),
+    "unit file, a reserved cgroup": Format(
+        lambda text, driver: units.set_flag(text, RESERVED, NAMES[driver]),
+        (
+            "[Unit]\n#\nDescription=x\n[Service]\nExecStart=/k \\\n  --kube-reserved-cgroup=/kube-reserved \\\n  --v=2\n#\nRestart=always\n",
+            "[Service]\nEnvironment=\"A=--kube_reserved_cgroup=/kube-reserved --x='y z'\"\n#\nExecStart=/k $A",
+            "[Service]\n#\nExecStart=\nExecStart=-/k --kube-reserved-cgroup /kube_reserved.slice --kube-reserved=cpu=1  \n",
+        ),
+        comment="#",
+    ),
+    "env file, a reserved cgroup": Format(
+        lambda text, driver: flags.set_flag(text, RESERVED, NAMES[driver]),
+        (
+            "A=\"--kube-reserved-cgroup=/kube-reserved --x='y z'\"\n#\nB=--kube-reserved-cgroup=/kube_reserved.slice\n",
+            "#\nA='--v=2 \\\n  --kube_reserved_cgroup /kube-reserved'\nC=1",
+            "A=--kube-reserved=cpu=1\n#\nB=\n",
+        ),
+        comment="#",
+    ),
+    "unit file of dockerd": Format(
+        lambda text, driver: units.set_driver(text, driver, flags.DOCKER_DRIVER),
+        (
+            "[Service]\n#\nExecStart=/d -H fd:// \\\n  --exec-opt native.cgroupdriver=cgroupfs \\\n  --exec-opt a=b\n#\nRestart=always\n",
+            "[Service]\nEnvironment=\"A=--exec-opt=native.cgroupdriver=cgroupfs --label='y z'\"\n#\nExecStart=/d $A",
+            "[Service]\n#\nExecStart=/d --exec-opt 'native.cgroupdriver=systemd'",
+        ),
+        comment="#",
+    ),
+    "env file of dockerd": Format(
+        lambda text, driver: flags.set_driver(text, driver, flags.DOCKER_DRIVER),
+        (
+            'A="--exec-opt native.cgroupdriver=cgroupfs --exec-opt a=b"\n#\nB=1\n',
+            "#\nA='--log-level=warn \\\n  --exec-opt=native.cgroupdriver=systemd'\nC=1",
+        ),
+        comment="#",
+    ),
+    "env file of CRI-O": Format(
+        lambda text, driver: flags.set_driver(text, driver, flags.CRIO_DRIVER),
+        (
+            'A="--cgroup-manager=cgroupfs --log-level info"\n#\nB=1\n',
+            "#\nA='--log-level info \\\n  -cgroup-manager systemd'\nC=1",
+        ),
+        comment="#",
+    ),
 }
 SHAPES = {
     "comments between keys": {name for name, each in FORMATS.items() if each.comment},
-    "flow mappings": {"kubelet YAML"},
+    "flow mappings": {name for name in FORMATS if "YAML" in name},
     "dotted keys": {"containerd TOML", "CRI-O TOML", "runsc TOML"},
     "inline tables": {"containerd TOML", "CRI-O TOML", "runsc TOML"},
     "lists over several lines": {
@@ -147,7 +212,14 @@ PLAYED = {
         or "\n  - " in text
     ),
 }
-VALUES = (b"cgroupfs", b"systemd", b"false", b"true", b"native.cgroupdriver=cgroupfs")
+VALUES = (
+    b"cgroupfs",
+    b"systemd",
+    b"false",
+    b"true",
+    b"native.cgroupdriver=cgroupfs",
+    *(name.encode() for name in NAMES.values()),
+)
 SWAPPED = {Driver.SYSTEMD: Driver.CGROUPFS, Driver.CGROUPFS: Driver.SYSTEMD}
 
 

@@ -17,6 +17,7 @@ from tests.unit.nodes import lay
 
 W, I = Severity.WARNING, Severity.INFO  # noqa: E741 (columns of the table)
 MERGE = f"{PATCHES}/kubeletconfiguration0+merge.yaml"
+JSON = f"{PATCHES}/kubeletconfiguration+json.yaml"
 DRIVER = "cgroupDriver: cgroupfs\n"
 
 
@@ -35,6 +36,30 @@ DRIVER = "cgroupDriver: cgroupfs\n"
                 (f"{PATCHES}/kubeletconfiguration1+strategic.yaml:1", "cgroupRoot", "/pods"),
             ],
         ),
+        (
+            {JSON: "# ours\n- {op: add, path: /cgroupDriver, value: cgroupfs}\n"},
+            [(f"{JSON}:2", "cgroupDriver", "cgroupfs")],
+        ),
+        (
+            {
+                f"{PATCHES}/kubeletconfiguration0+json.json": '[\n\t{"op": "replace", "path": "/kubeReservedCgroup",\n\t'
+                '"value": "/k"},\n\t{"op": "add", "path": "/maxPods", "value": 9}\n]\n'
+            },
+            [(f"{PATCHES}/kubeletconfiguration0+json.json:2", "kubeReservedCgroup", "/k")],
+        ),
+        (
+            {
+                JSON: "- {op: add, path: /cgroupDriver, value: cgroupfs}\n- op: replace\n  path: /cgroupDriver\n  value: systemd\n"
+            },
+            [(f"{JSON}:3", "cgroupDriver", "systemd")],
+        ),
+        (
+            {
+                JSON: "- {op: remove, path: /evictionHard/cgroupDriver}\n- {op: test, path: /maxPods, value: 9}\n"
+            },
+            [],
+        ),
+        ({JSON: ""}, []),
         ({INSTANCE: "containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n"}, []),
         ({f"{PATCHES}/etcd0.yaml": DRIVER}, []),
         ({f"{PATCHES}/kubeletconfiguration0+merge.yaml.bak": DRIVER}, []),
@@ -51,16 +76,36 @@ def test_what_patches_state_is_read_as_kubeadm_names_them(
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("path", "text", "said"),
     [
-        ("kubeletconfiguration+json.yaml", "- {op: add, path: /cgroupDriver, value: x}\n", "not judged"),
-        ("kubeletconfiguration.yaml", "cgroupDriver: [\n", f"{PATCHES}/kubeletconfiguration.yaml:"),
+        (
+            JSON,
+            "- {op: remove, path: /cgroupDriver}\n",
+            "`remove` of /cgroupDriver; what it makes is not judged",
+        ),
+        (JSON, "- {op: test, path: /cgroupDriver, value: x}\n", "`test` of /cgroupDriver; what"),
+        (JSON, "- {op: copy, path: /cgroupRoot, from: /staticPodPath}\n", "`copy` of /cgroupRoot; what"),
+        (JSON, "- {op: move, path: /x, from: /cgroupRoot}\n", "`move` of /cgroupRoot; what"),
+        (JSON, "- {op: add, path: /cgroupDriver, value: [x]}\n", "`add` of /cgroupDriver; what"),
+        (JSON, "- {op: replace, path: '', value: {kind: x}}\n", "`replace` of the whole document; what"),
+        (
+            JSON,
+            "- {op: add, path: /cgroupDriver, value: x}\n- {op: remove, path: /cgroupDriver}\n",
+            "`remove` of /cgroupDriver; what",
+        ),
+        (JSON, "cgroupDriver: cgroupfs\n", f"{JSON}:1: a patch of type `json` is a list of operations"),
+        (JSON, "- [\n", f"{JSON}:"),
+        (
+            f"{PATCHES}/kubeletconfiguration.yaml",
+            "cgroupDriver: [\n",
+            f"{PATCHES}/kubeletconfiguration.yaml:",
+        ),
     ],
 )
 def test_what_cannot_be_read_of_a_patch_is_a_fact_and_refuses_nothing(
-    tmp_path: Path, name: str, text: str, said: str
+    tmp_path: Path, path: str, text: str, said: str
 ) -> None:
-    look = Look(lay(tmp_path, {f"{PATCHES}/{name}": text}))
+    look = Look(lay(tmp_path, {path: text}))
 
     assert () == gather_patches(look)
     assert [("kubeadm.patches", True)] == [(each.subject, said in each.reason) for each in look.unknowns]
