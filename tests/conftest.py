@@ -14,10 +14,11 @@ settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
 
-# A shell that begins the tests in its background has these ignored, and so would every command that they start.
-for _number in (signal.SIGINT, signal.SIGQUIT):
+# nohup, or a shell that begins the tests in its background, has these ignored, and so would every command that they start.
+# What is handled here is not ignored there.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, signal.default_int_handler)
+        signal.signal(_number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
