@@ -89,7 +89,9 @@ class Containerd:
         return tomllib.loads(done.stdout) if done.returncode == 0 else done.stderr[-500:]
 
     @contextlib.contextmanager
-    def running(self, root: Path, path: str | None = None) -> Iterator[Cri]:
+    def running(
+        self, root: Path, path: str | None = None, config: str = "/etc/containerd/config.toml"
+    ) -> Iterator[Cri]:
         """Start the daemon on what is in ROOT and give its CRI.
 
         Raises:
@@ -101,7 +103,7 @@ class Containerd:
         argv = [
             self.binary,
             "--config",
-            "/etc/containerd/config.toml",
+            config,
             "--address",
             "/run/containerd/containerd.sock",
         ]
