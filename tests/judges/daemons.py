@@ -89,11 +89,13 @@ class Containerd:
         return tomllib.loads(done.stdout) if done.returncode == 0 else done.stderr[-500:]
 
     @contextlib.contextmanager
-    def running(self, root: Path, path: str | None = None) -> Iterator[Cri]:
+    def running(
+        self, root: Path, path: str | None = None, config: str = "/etc/containerd/config.toml"
+    ) -> Iterator[Cri]:
         """Start the daemon on what is in ROOT and give its CRI.
 
         Raises:
-            CgmigrateError: it has no CRI, for ten seconds.
+            CgmigrateError: it has no CRI, or says nothing for half a minute.
             ChildProcessError: it ended.
         """
         remove_tree(root / "run")
@@ -101,7 +103,7 @@ class Containerd:
         argv = [
             self.binary,
             "--config",
-            "/etc/containerd/config.toml",
+            config,
             "--address",
             "/run/containerd/containerd.sock",
         ]
@@ -130,7 +132,7 @@ class Containerd:
 
 @contextlib.contextmanager
 def _answering(daemon: subprocess.Popen[bytes], socket: Path, log: Path) -> Iterator[Cri]:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         if daemon.poll() is not None:
             raise ChildProcessError(log.read_text()[-500:])
@@ -138,9 +140,9 @@ def _answering(daemon: subprocess.Popen[bytes], socket: Path, log: Path) -> Iter
             with Cri(str(socket)) as cri:
                 try:
                     cri.version()
-                except CgmigrateError:
-                    # Before the CRI plugin is up, and for ever where it did not load.
-                    failed = re.search(
+                except CgmigrateError as error:
+                    # Before the CRI plugin is up, and for ever where it did not load or is disabled.
+                    failed = "has no CRI service" in str(error) or re.search(
                         r"failed to load plugin.*io\.containerd\.grpc\.v1\.cri", log.read_text()
                     )
                     if failed or time.monotonic() > deadline:

@@ -18,9 +18,10 @@ import pytest
 from migrator.cgroups import Driver
 from migrator.changes import Change, file_changes
 from migrator.configs import docker, flags, units
-from migrator.errors import BlockedError
+from migrator.errors import BlockedError, CgmigrateError
 from migrator.facts.look import Look
 from migrator.facts.model import Runtime
+from migrator.facts.runtime import ask_driver
 from migrator.facts.runtime_config import containerd_configured
 from migrator.facts.units import read_command, unit_on_disk
 from migrator.host import Reader
@@ -60,6 +61,12 @@ NOT_STARTED: dict[str, dict[str, str]] = {
 }
 """What a containerd does not start on as it is (a byte order mark, a version of the file), by the first node that has it."""
 
+WITHOUT_CRI: dict[str, list[str]] = {
+    "1.6": [],
+    "1.7": ["containerd-cri-disabled", "containerd-legacy-systemd-cgroup"],
+    "2.x": [],
+}
+"""Nodes whose containerd has no CRI as it is: each is a finding."""
 BOTH = {
     "docker-daemon-json-comment": "invalid character '/'",
     "docker-flag-and-file": "specified both as a flag and in the configuration file: exec-opts",
@@ -122,6 +129,24 @@ def family(name: str) -> str:
     return "2.x" if version.startswith("2.") else version[:3]
 
 
+def laid(root: Path, each: Judged) -> None:
+    """Lay out a configuration of containerd, and the unit that starts it."""
+    unit = f"[Service]\nExecStart=/usr/bin/containerd --config {each.config}\n"
+    lay(root, {**each.files, "/usr/lib/systemd/system/containerd.service": unit})
+
+
+def facts(root: Path, version: str) -> tuple[Runtime, Look]:
+    """Return what the audit finds of containerd in an image."""
+    look = Look(Reader(root))
+    service = unit_on_disk(look, "containerd.service")
+    return containerd_configured(look, Runtime(kind="containerd", version=version), service), look
+
+
+def edited(root: Path, version: str, driver: Driver) -> Files:
+    """Return the files that the plan would write, changed."""
+    return planned(*facts(root, version), driver)
+
+
 @pytest.mark.parametrize("version", CONTAINERD)
 @pytest.mark.usefixtures("judges")
 def test_containerd_judges_the_samples_there_and_back(version: str, tmp_path: Path) -> None:
@@ -131,16 +156,8 @@ def test_containerd_judges_the_samples_there_and_back(version: str, tmp_path: Pa
     for each in containerds():
         first = each.nodes[0]
         root = tmp_path / first
-        unit = f"[Service]\nExecStart=/usr/bin/containerd --config {each.config}\n"
-        lay(root, {**each.files, "/usr/lib/systemd/system/containerd.service": unit})
-
-        def edit(driver: Driver, root: Path = root) -> Files:
-            look = Look(Reader(root))
-            service = unit_on_disk(look, "containerd.service")
-            runtime = containerd_configured(look, Runtime(kind="containerd", version=said), service)
-            return planned(runtime, look, driver)
-
-        words = there_and_back(version, root, edit, each.config)
+        laid(root, each)
+        words = there_and_back(version, root, functools.partial(edited, root, said), each.config)
         if words != ["judged", "judged"]:
             others[first] = "; ".join(words)
             refused += [name for name in each.nodes if family(name) == version]
@@ -152,14 +169,52 @@ def test_containerd_judges_the_samples_there_and_back(version: str, tmp_path: Pa
     assert f", {len(containerds()) - len(left) - len(others)} samples |" in row(f"containerd {version}")
 
 
+@pytest.mark.parametrize("version", [version for version in CONTAINERD if version != "1.4"])
+@pytest.mark.usefixtures("judges")
+def test_a_containerd_of_the_nodes_own_version_tells_the_driver_that_the_audit_predicted(
+    version: str, tmp_path: Path
+) -> None:
+    containerd = judge(version)
+    said = containerd.version()
+    wrong: list[str] = []
+    silent: list[str] = []
+    told: Counter[str] = Counter()
+    for number, each in enumerate(containerds()):
+        first = each.nodes[0]
+        if version not in map(family, each.nodes) or first in {*LEFT_TO_THE_OWNER, *NOT_AT_HAND}:
+            continue
+        # The path of a socket is short.
+        root = tmp_path / str(number)
+        laid(root, each)
+        if not (root / each.config.removeprefix("/")).exists():
+            lay(root, {each.config: ""})
+        for driver in (None, Driver.SYSTEMD):
+            if driver:
+                lay(root, edited(root, said, driver))
+            predicted = facts(root, said)[0].driver.value
+            try:
+                with containerd.running(root, config=each.config):
+                    socket = root / "run/containerd/containerd.sock"
+                    answer = ask_driver(Reader(), "containerd", str(socket))
+            except (CgmigrateError, ChildProcessError):
+                silent.append(first)
+                break
+            told[str(answer)] += 1
+            if answer != predicted or (driver and answer != driver):
+                wrong.append(f"{first}: wanted {driver}, predicted {predicted}, told {answer}")
+    print(version, said, dict(told), silent)
+    assert not wrong, "\n".join(wrong)
+    assert silent == WITHOUT_CRI[version]
+
+
 def changes(name: str) -> Sequence[Change]:
     """Return what a plan changes in a node's files; nothing where one of them, or a driver that is none, keeps it from planning."""
-    facts = samples.facts(name)
+    node = samples.facts(name)
     try:
-        found = file_changes(facts, Look(samples.reader(name)).read)
+        found = file_changes(node, Look(samples.reader(name)).read)
     except BlockedError:
         return ()
-    return found if facts.kubelet.driver.value in [*Driver] else ()
+    return found if node.kubelet.driver.value in [*Driver] else ()
 
 
 def command(root: Path, unit: str) -> list[str]:
