@@ -9,4 +9,6 @@ from .conftest import MakeNode
 
 
 def test_the_session_in_readme_can_be_recorded_again(make_node: MakeNode) -> None:
-    assert alike(recorded()) == alike(record(make_node(FLAVOUR))), "run `.venv/bin/python tools/session.py --write`"
+    assert alike(recorded()) == alike(record(make_node(FLAVOUR))), (
+        "run `.venv/bin/python tools/session.py --write`"
+    )
