@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.bench import run as bench  # noqa: E402
-from tools import gen_docs  # noqa: E402 - scripts beside the package
+from tools import gen_docs, session  # noqa: E402 - scripts beside the package
 from tools.samples import facts  # noqa: E402 - the same
 
 GROUP: Any = get_command(cli.app)
@@ -162,6 +162,12 @@ def test_the_readme_gives_every_exit_code_its_meaning() -> None:
     assert {int(code): meaning for code, meaning in rows} == {
         int(code): meaning for code, meaning in EXIT_CODE_MEANING.items()
     }
+
+
+def test_the_session_in_the_readme_has_the_commands_that_are_recorded() -> None:
+    shown = [line.removeprefix("# ") for line in session.recorded().splitlines() if line.startswith("# ")]
+
+    assert list(session.COMMANDS) == shown
 
 
 def test_every_exit_code_has_a_meaning_and_is_in_the_reference() -> None:
