@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `cgmigrate`: answers what needs no library at once, and hands the rest to `migrator.cli`.
 
-Start-up time is a feature: `--version` and the `translate -` filter import nothing heavy.
+Start-up time is a feature: `--version`, `--help` and the `translate -` filter import nothing heavy.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from typing import NoReturn
+
+_HELP = 80
+"""Columns that help.txt needs."""
 
 
 def main() -> None:
@@ -22,11 +25,33 @@ def main() -> None:
 
         sys.stdout.write(f"cgmigrate {__version__}\n")
         sys.exit(0)
+    if arguments in (["--help"], ["-h"]) and _columns() >= _HELP:
+        from migrator.outcome import exit_code  # noqa: PLC0415 - late
+
+        _leave(exit_code(_help))
     if arguments[:1] == ["translate"] and "-" in arguments:
         from migrator.outcome import exit_code  # noqa: PLC0415 - late
 
         _leave(exit_code(lambda: _filter(arguments)))
     _leave(_full(arguments))
+
+
+def _columns() -> int:
+    """Return the width that the full command would take for the terminal's: of what is no terminal, 80."""
+    try:
+        return int(os.environ.get("COLUMNS", "")) or _HELP
+    except ValueError:
+        pass
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _HELP
+    except (OSError, ValueError):
+        return _HELP
+
+
+def _help() -> None:
+    """Write the page that tools/gen_docs.py has made of what the full command says: it would load typer for this."""
+    with open(os.path.join(os.path.dirname(__file__), "help.txt"), encoding="ascii") as page:  # noqa: PTH118, PTH120, PTH123 - late
+        sys.stdout.write(page.read())
 
 
 def _hold_standard_streams() -> None:

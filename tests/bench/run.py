@@ -53,6 +53,7 @@ BENCHES = (
 
 ROWS = (
     Row("`cgmigrate --version`, wall", 3, "x `python3 -c pass`", "startup", "ratio"),
+    Row("`cgmigrate --help`, wall", 3, "x `python3 -c pass`", "startup", "help_ratio"),
     Row("`translate` of 1,000,000 log lines", 1, "x a Perl one-liner", "translate", "ratio_perl"),
     Row("`translate` of 1,000,000 log lines", 0.1, "x GNU `sed -E`", "translate", "ratio_sed"),
     Row("cgroup scan, 10,000 cgroups", 1.2, "x `find -type d`", "scan", "ratio"),

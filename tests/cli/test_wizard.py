@@ -202,6 +202,25 @@ def test_help_and_version_do_not_load_what_only_the_guided_path_needs() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("columns", "loads"), [({}, False), ({"COLUMNS": "200"}, False), ({"COLUMNS": "60"}, True)], ids=str
+)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_is_a_page_that_is_made_in_advance_where_it_fits(
+    option: str, columns: dict[str, str], loads: bool
+) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "migrator"]
+    environment = {key: each for key, each in os.environ.items() if key != "COLUMNS"}
+    done = subprocess.run(
+        [*command, option], check=True, capture_output=True, cwd=HERE, env=environment | columns
+    )
+    folded = environment | (columns if loads else {"COLUMNS": "80"})
+    full = subprocess.run([*command, "-v", option], check=True, capture_output=True, cwd=HERE, env=folded)
+
+    assert full.stdout == done.stdout
+    assert loads is (b"typer" in done.stderr)
+
+
 @pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"CGMIGRATE_PLAIN": "1"}], ids=str)
 def test_in_plain_mode_it_is_lines_alone_and_a_hostile_name_is_only_text(
     image: Path, env: dict[str, str]

@@ -349,7 +349,7 @@ def test_nothing_else_in_the_product_writes_to_a_terminal() -> None:
         "commands_look.py": 2,  # the plan and the schema as JSON
         "commands_shell.py": 1,  # the completion script, made of the names of commands
         "commands_report.py": 2,  # the page and the text of a report, each text in them through `plain`
-        "__main__.py": 1,  # the version
+        "__main__.py": 2,  # the version; the page of `--help`
     }
     writing = re.compile(
         r"typer\.echo\(|click\.echo\(|std(?:out|err)\.write\(|(?<![\w.])print\(|\.print_exc\(\)"
