@@ -34,8 +34,9 @@ BLOCK = re.compile(
 OTHER_EACH_TIME = (
     (r"\d{8}T\d{6}Z-[0-9a-f]{8}", "RUN"),
     (r"^ +\d+\.\d+s", "TIME"),
+    (r"(\d+) of \1 comparisons", "ALL comparisons"),
 )
-"""What differs between two recordings, and what stands in its place where they are compared."""
+"""What differs between two recordings, the last one between two machines, and what stands in its place where they are compared."""
 
 
 def record(node: Node) -> str:
