@@ -29,12 +29,11 @@ from migrator.configs.text import is_deeper
 from migrator.errors import ConflictError, HostError, UsageError
 from migrator.host import Reader, sync_directory
 from migrator.records import Kind, Record, RunState, decode, encode, fold
-from migrator.statedir import StateDirectory
+from migrator.statedir import RUN_NAME, StateDirectory
 
 _READERS_SECONDS = 0.5
 """How long whoever changes the node waits for those who look who is at work."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}(?:-(\d+))?")  # anything else in the directory is not ours
 
 
 class Run:
@@ -52,7 +51,7 @@ class Run:
     @property
     def order(self) -> tuple[str, int]:
         """What runs are sorted by; a later run has a greater one, also where the clock went back (`Runs.create`)."""
-        match = _NAME.fullmatch(self.name)
+        match = RUN_NAME.fullmatch(self.name)
         return (match[1], int(match[2] or 1)) if match else ("", 0)
 
     def records(self) -> list[Record]:
@@ -223,7 +222,7 @@ class Runs:
         directory = self.base / "runs"
         self._state.check()
         try:
-            names = sorted(name for name in os.listdir(directory) if _NAME.fullmatch(name))
+            names = sorted(name for name in os.listdir(directory) if RUN_NAME.fullmatch(name))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -385,7 +384,7 @@ def _sweep(runs: Path) -> None:
         OSError: the disk refuses.
     """
     for name in os.listdir(runs):
-        if name.startswith(".") and _NAME.fullmatch(name[1:]):
+        if name.startswith(".") and RUN_NAME.fullmatch(name[1:]):
             shutil.rmtree(runs / name)
     sync_directory(runs)
 

@@ -95,11 +95,11 @@ NodeOption = Annotated[
 
 def _runs(context: typer.Context) -> list[str]:
     """Return the runs of the node, or of the image behind --root, for a shell that completes a name."""
-    from migrator.statedir import STATE  # noqa: PLC0415 - late
+    from migrator.statedir import RUN_NAME, STATE  # noqa: PLC0415 - late
 
     root = context.params.get("root") or context.find_root().params.get("root") or ""
     with suppress(OSError):
-        return sorted(os.listdir(f"{root}{STATE}/runs"))
+        return sorted(name for name in os.listdir(f"{root}{STATE}/runs") if RUN_NAME.fullmatch(name))
     return []
 
 

@@ -8,6 +8,7 @@ mended: what is in it may be theirs already. See docs/decisions/0011-state-that-
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterable
@@ -17,6 +18,9 @@ from migrator.errors import ConflictError, HostError
 from migrator.host import Reader, sync_directory
 
 STATE = "/var/lib/cgmigrate"
+RUN_NAME = re.compile(r"([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{8}(?:-([0-9]+))?")
+"""Of a directory in `runs`; whatever else is in there is not ours, and is not even named: a shell that is given the name
+of an image's directory to complete may run what is in it."""
 
 
 class StateDirectory:
