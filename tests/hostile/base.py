@@ -68,7 +68,8 @@ def planned(image: Path, target: Path) -> Path:
 
 def raw(text: str) -> list[str]:
     """Return the characters of an output that a terminal would act on, or a reader would not see."""
-    invisible = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+    invisible = set("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+    invisible |= {chr(selector) for selector in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))}
     return sorted({c for c in text if c not in "\n\t" and (not c.isprintable() or c in invisible)})
 
 

@@ -328,6 +328,11 @@ def test_plain_text_is_printable_says_what_was_there_and_is_stable(text: str) ->
     assert (shown == text) == (text.isprintable() and not raw(text))
 
 
+def test_every_character_is_shown_as_itself_or_as_what_a_reader_can_see() -> None:
+    for character in map(chr, range(sys.maxunicode + 1)):
+        assert (plain(character) == character) == (character.isprintable() and not raw(character))
+
+
 @given(st.recursive(st.text(st.characters(codec=None)), lambda inner: st.dictionaries(st.text(), inner)))
 def test_ascii_json_says_the_same_in_ascii(document: object) -> None:
     text = ascii_json(document)
